@@ -1,0 +1,80 @@
+#include "init/init.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { EXEC_WAIT_MS = 10000 };
+
+/* The kernel's default dispositions and an empty mask, as Docker would have given the application. */
+static void restore_signals(void)
+{
+	struct sigaction action = { .sa_handler = SIG_DFL };
+	for (int number = 1; number <= SIGRTMAX; number++)
+		(void)sigaction(number, &action, NULL); /* EINVAL for KILL, STOP and the two of libc */
+	sigset_t none;
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static void become(char *const *command, int failure)
+{
+	/* ENOSYS on kernels before 5.11 does no harm: every descriptor of ftinit's is close-on-exec already. */
+	(void)syscall(SYS_close_range, 3U, ~0U, 1U << 2 /* CLOSE_RANGE_CLOEXEC */);
+	if (setsid() >= 0) {
+		restore_signals();
+		execvp(command[0], command);
+	}
+	int code = errno;
+	ssize_t written = write(failure, &code, sizeof(code));
+	_exit(written == (ssize_t)sizeof(code) ? 127 : 126);
+}
+
+int application_start(char *const *command, pid_t *pid)
+{
+	int ends[2];
+	if (pipe2(ends, O_CLOEXEC) != 0)
+		return -1;
+	pid_t child = fork();
+	if (child < 0) {
+		int code = errno;
+		close(ends[0]);
+		close(ends[1]);
+		errno = code;
+		return -1;
+	}
+	if (child == 0)
+		become(command, ends[1]);
+	close(ends[1]);
+
+	/* The pipe closes without a word when the command was executed. */
+	int code = 0;
+	struct pollfd wait = { .fd = ends[0], .events = POLLIN };
+	int ready;
+	do
+		ready = poll(&wait, 1, EXEC_WAIT_MS);
+	while (ready < 0 && errno == EINTR);
+	if (ready <= 0) {
+		code = ETIMEDOUT;
+		kill(child, SIGKILL);
+	} else if (read(ends[0], &code, sizeof(code)) != (ssize_t)sizeof(code)) {
+		code = 0;
+	}
+	close(ends[0]);
+	if (code != 0) {
+		errno = code;
+		return -1;
+	}
+	*pid = child;
+	return 0;
+}
+
+int application_is_child(pid_t pid)
+{
+	siginfo_t info = { 0 };
+	return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT);
+}

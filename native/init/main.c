@@ -1,0 +1,15 @@
+#include "init/init.h"
+
+#include <stdio.h>
+#include <string.h>
+
+int main(int argc, char **argv)
+{
+	if (argc >= 4 && strcmp(argv[1], "--ask") == 0)
+		return ask_run(argv[2], argv + 3);
+	if (argc >= 3 && strcmp(argv[1], "--") == 0)
+		return init_run(argv + 2);
+	fprintf(stderr, "usage: ftinit -- command [argument…]\n"
+			"       ftinit --ask HOSTPID verb [key=value…]\n");
+	return 2;
+}

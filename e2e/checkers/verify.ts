@@ -1,0 +1,26 @@
+/** Chooses the read-back for a workload. */
+import type { ConnectionLedger, VerifyReport, Workload } from "../clients/report.js";
+import { verifyMemcached } from "./memcached.js";
+import { ReadBack } from "./read-back.js";
+import { verifyRedis } from "./redis.js";
+
+export interface VerifyTarget {
+  host: string;
+  port: number;
+  run: string;
+  valueBytes: number;
+  timeoutMs: number;
+  ledgers: ConnectionLedger[];
+}
+
+export async function verify(workload: Workload, target: VerifyTarget): Promise<VerifyReport> {
+  switch (workload) {
+    case "redis":
+      return verifyRedis(target);
+    case "memcached":
+      return verifyMemcached(target);
+    default:
+      // Each reply of these was compared in full when it came; there is nothing left behind to read.
+      return new ReadBack().report();
+  }
+}

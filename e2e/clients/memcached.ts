@@ -1,0 +1,80 @@
+/**
+ * Memcached under numbered writes, text protocol. Request n of a connection is
+ *
+ *   set  k:<run>:<connection>:<n> …   → STORED
+ *   incr c:<run>:<connection> 1       → n exactly: a lost or a doubled write shows here
+ *
+ * The counter is made by an `add` in front of request 1.
+ */
+import { Dialogue } from "./dialogue.js";
+import { redisKeys, valueFor } from "./redis.js";
+
+const lineBytesMax = 2_048;
+
+export class MemcachedDialogue extends Dialogue {
+  readonly #increments = this.counterCheck();
+  #text = "";
+  #repliesOfCurrent = 0;
+
+  constructor(
+    run: string,
+    connection: number,
+    readonly valueBytes: number,
+  ) {
+    super(run, connection);
+  }
+
+  protected override encode(n: number): Buffer {
+    const { run, connection } = this;
+    const value = valueFor(run, connection, n, this.valueBytes);
+    const counter = redisKeys.counter(run, connection);
+    return Buffer.from(
+      (n === 1 ? `add ${counter} 0 0 1\r\n0\r\n` : "") +
+        `set ${redisKeys.value(run, connection, n)} 0 0 ${value.length}\r\n${value}\r\n` +
+        `incr ${counter} 1\r\n`,
+    );
+  }
+
+  protected override consume(chunk: Buffer): void {
+    this.#text += chunk.toString("latin1");
+    for (;;) {
+      const end = this.#text.indexOf("\r\n");
+      if (end < 0) break;
+      const line = this.#text.slice(0, end);
+      this.#text = this.#text.slice(end + 2);
+      this.#line(line);
+    }
+    if (this.#text.length > lineBytesMax) throw new Error("not a memcached reply: no end of line");
+  }
+
+  #line(line: string): void {
+    if (this.outstanding === 0) {
+      this.stray(line);
+      return;
+    }
+    const n = this.acknowledged + 1;
+    const stored = n === 1 ? 2 : 1;
+    if (this.#repliesOfCurrent < stored) {
+      this.#repliesOfCurrent += 1;
+      if (line !== "STORED") this.complain("wrongReplies", `set ${n} answered ${line}`);
+      return;
+    }
+    this.#judgeIncrement(n, line);
+    this.#repliesOfCurrent = 0;
+    this.acknowledge();
+  }
+
+  #judgeIncrement(n: number, line: string): void {
+    if (!/^\d{1,15}$/.test(line)) {
+      this.complain("wrongReplies", `incr ${n} answered ${line}`);
+      return;
+    }
+    if (!this.#increments.observe(n, Number(line), this.sent)) {
+      this.complain("wrongReplies", `incr ${n} answered ${line}`);
+    }
+  }
+
+  override settle(): void {
+    this.#increments.settle();
+  }
+}

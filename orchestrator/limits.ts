@@ -8,6 +8,17 @@ export const limits = {
   /** Calls that create containers or run preflight on the peer. */
   controlSlowCallTimeoutMs: 120_000,
   imageTransferTimeoutMs: 600_000,
+  imageBytesMax: 64 * 2 ** 30,
+  imageChunkBytes: 256 << 10,
+  /** One request or reply between agents. */
+  controlMessageBytesMax: 4 << 20,
+  /** A silent peer is noticed after at most the sum of these two. */
+  controlKeepaliveMs: 500,
+  controlKeepaliveTimeoutMs: 700,
+  controlReconnectMsMin: 100,
+  controlReconnectMsMax: 1_000,
+  /** Open TCP connections on one listening port, whether or not their handshake is done. */
+  linkConnectionsMax: 128,
   /** One request on the local API socket. */
   localRequestBytesMax: 1 << 20,
   localConnectionsMax: 64,
@@ -28,10 +39,27 @@ export const limits = {
   streamHandshakeTimeoutMs: 5_000,
   streamReconnectMsMin: 20,
   streamReconnectMsMax: 1_000,
+  /** Read from the socket and not yet in the file; then the sender is made to wait. */
+  streamBufferedBytesMax: 4 << 20,
+  streamChunkBytes: 256 << 10,
+  streamReplyTimeoutMs: 15_000,
+  streamEpochsInFlightMax: 4,
   eventsKeptMax: 2_000,
   eventSubscribersMax: 64,
   joinTokenLifetimeMs: 15 * 60_000,
   joinAttemptsPerMinuteMax: 10,
+  joinTimeoutMs: 10_000,
+  joinMessageBytesMax: 64 << 10,
   dockerCallTimeoutMs: 60_000,
   dockerStopTimeoutSeconds: 10,
+  /** An exit sooner than this after a start counts as a crash loop. */
+  crashLoopWindowMs: 10_000,
+  /** Between two looks at a peer that is not heard. */
+  peerStatusIntervalMs: 1_000,
+  /** How soon the peer agent must answer when its gate fell silent. */
+  askPeerTimeoutMs: 60,
+  reprotectRetryMs: 2_000,
+  restoreAttemptsMax: 3,
+  pairTickMs: 250,
+  failedStepPauseMs: 500,
 } as const;

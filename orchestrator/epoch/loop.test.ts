@@ -115,14 +115,14 @@ describe("epoch loop", () => {
   });
 
   it("never releases what is not committed, whatever fails (property)", async () => {
-    const outcomes = fc.array(fc.constantFrom("ok", "dump", "ship"), { minLength: 1, maxLength: 30 });
+    const outcomes = fc.array(fc.constantFrom("ok", "dump", "ship"), {
+      minLength: 1,
+      maxLength: 30,
+    });
     await fc.assert(
       fc.asyncProperty(outcomes, async (script) => {
         const at = (epoch: number) => script[epoch % script.length];
-        const r = rig(
-          { failDump: (e) => at(e) === "dump", failShip: (e) => at(e) === "ship" },
-          10,
-        );
+        const r = rig({ failDump: (e) => at(e) === "dump", failShip: (e) => at(e) === "ship" }, 10);
         r.loop.start();
         await r.end;
         expect(r.released.every((epoch) => r.standby.committed.includes(epoch))).toBe(true);
@@ -149,9 +149,9 @@ describe("planSteps", () => {
     let state = initialEpochState(0);
     state = reduce(state, { kind: "dumpStarted", epoch: 1, base: 0, atMs: 0 });
     state = reduce(state, { kind: "dumped", epoch: 1, bytes: 5 });
-    expect(() =>
-      reduce(state, { kind: "released", epoch: 1, stillHeld: false, atMs: 1 }),
-    ).toThrow(/is dumped, not committed/);
+    expect(() => reduce(state, { kind: "released", epoch: 1, stillHeld: false, atMs: 1 })).toThrow(
+      /is dumped, not committed/,
+    );
   });
 
   it("refuses a delta against anything but what the standby holds", () => {

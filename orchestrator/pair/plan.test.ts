@@ -86,12 +86,18 @@ describe("a primary", () => {
     expect(kinds(planPair(sight({ application: crashed(1) })))).toEqual(["handOver"]);
     const often = planPair(sight({ application: crashed(CRASHES_IN_A_ROW_MAX) }));
     expect(kinds(often)).toEqual(["endProtection"]);
-    const alone = sight({ state: "unprotected", application: crashed(1), peer: { standbyReady: false } });
+    const alone = sight({
+      state: "unprotected",
+      application: crashed(1),
+      peer: { standbyReady: false },
+    });
     expect(kinds(planPair(alone))).toEqual(["restartApplication"]);
   });
   it("rebuilds its standby when the peer answers but has none", () => {
     const peer = { standbyReady: false, role: "none" } as const;
-    expect(kinds(planPair(sight({ state: "blocked", epochs: "off", peer })))).toEqual(["buildStandby"]);
+    expect(kinds(planPair(sight({ state: "blocked", epochs: "off", peer })))).toEqual([
+      "buildStandby",
+    ]);
     expect(
       planPair(sight({ state: "blocked", epochs: "off", peer, reprotectPausedForMs: 10 })),
     ).toEqual([]);
@@ -101,7 +107,9 @@ describe("a primary", () => {
 describe("a standby", () => {
   const dead = { beat: "silent", agent: "silent" } as const;
   it("asks the peer's agent before it believes a silent gate", () => {
-    expect(kinds(planPair(standby({ peer: { beat: "silent", agent: "unknown" } })))).toEqual(["askPeer"]);
+    expect(kinds(planPair(standby({ peer: { beat: "silent", agent: "unknown" } })))).toEqual([
+      "askPeer",
+    ]);
     expect(planPair(standby({ peer: { beat: "silent", agent: "answers" } }))).toEqual([]);
   });
   it("takes over from a lost host", () => {
@@ -122,9 +130,9 @@ describe("a standby", () => {
     expect(planPair(standby(manual))).toEqual([
       expect.objectContaining({ kind: "enter", state: "awaitingOperator" }),
     ]);
-    expect(kinds(planPair(standby({ ...manual, state: "awaitingOperator", order: "failover" })))).toEqual([
-      "takeOver",
-    ]);
+    expect(
+      kinds(planPair(standby({ ...manual, state: "awaitingOperator", order: "failover" }))),
+    ).toEqual(["takeOver"]);
   });
 });
 

@@ -1,0 +1,505 @@
+/**
+ * One pair on this host: its facts, its working parts and its one operation at a time.
+ *
+ * The facts change by news (gate, application, peer, clock). After each change the planner is asked
+ * (`plan.ts`), and what it says is carried out by `steps.ts`.
+ *
+ * Invariants:
+ *  A1  One operation at a time: a step runs to its end before the planner is asked again.
+ *  A2  The gate is told a mode only together with the generation of the record on disk.
+ *  A3  A state is entered with a reason and an event; none is left silently.
+ */
+import type { Logger } from "pino";
+import type { ResolvedPolicy } from "../../policies/resolve.js";
+import type { PairState, PairView } from "../agent/api-types.js";
+import type { EventLog } from "../agent/events.js";
+import type { AgentMetrics } from "../agent/metrics.js";
+import type { Clock } from "../clock.js";
+import type { EpochLoop } from "../epoch/loop.js";
+import type { EpochReport } from "../epoch/ports.js";
+import { asFtError, FtError, invariant } from "../errors/error.js";
+import type { Faults } from "../faults/faults.js";
+import { limits } from "../limits.js";
+import { Window } from "./measure.js";
+import { describeStep, type PairSight, planPair } from "./plan.js";
+import type {
+  Application,
+  GateControl,
+  GateFacts,
+  GateNews,
+  PairDumper,
+  PairParts,
+  PeerControl,
+  PeerStatus,
+  StoreControl,
+} from "./ports.js";
+import type { PairRecord, PairRecords } from "./record.js";
+import { executeStep } from "./steps.js";
+
+/** What all pairs of a host share. */
+export interface PairHost {
+  name: string;
+  clock: Clock;
+  faults: Faults;
+  log: Logger;
+  events: EventLog;
+  metrics: AgentMetrics;
+  records: PairRecords;
+  parts: PairParts;
+  peer(name: string): PeerControl;
+  /** Where blobs of this pair lie between dump and ship. */
+  spoolDir(pair: string): string;
+}
+
+const UNKNOWN_PEER: PeerStatus = {
+  known: false,
+  role: "none",
+  state: "unknown",
+  generation: 0,
+  committedEpoch: 0,
+  standbyReady: false,
+  lan: "unknown",
+};
+
+/** Losses of protection: each is an event of its own and counted. */
+const LOSSES: ReadonlySet<PairState> = new Set([
+  "blocked",
+  "unprotected",
+  "awaitingOperator",
+  "stopped",
+  "failed",
+]);
+
+export class Pair {
+  state: PairState;
+  reason: string | undefined;
+  gate: GateControl | undefined;
+  dumper: PairDumper | undefined;
+  store: StoreControl | undefined;
+  loop: EpochLoop | undefined;
+  loopLost = false;
+  stopShipping: (() => void) | undefined;
+  app: Application | undefined;
+  applicationState: PairSight["application"]["state"] = "none";
+  crashesInARow = 0;
+  applicationStartMs = 0;
+  unwatchExit: (() => void) | undefined;
+  order: PairSight["order"];
+  reprotectNotBeforeMs = Number.NEGATIVE_INFINITY;
+  protectedSince: string | undefined;
+  takeover: PairView["takeover"];
+  lastError: FtError | undefined;
+  beatSilentAtMs: number | undefined;
+  lastCommitAtMs: number | undefined;
+  epochsCommitted = 0;
+  epochsSkipped = 0;
+
+  peerStatus: PeerStatus = UNKNOWN_PEER;
+  peerBeat: "alive" | "silent" | "unknown" = "unknown";
+  peerAgent: PairSight["peer"]["agent"] = "unknown";
+  private peerAgentSilentSinceMs: number | undefined;
+  private peerLan: "up" | "down" | "unknown" = "unknown";
+  private lan: "up" | "down" = "up";
+  private lanDownSinceMs: number | undefined;
+  private busy: Promise<void> | undefined;
+  private failedStep: { kind: string; untilMs: number } | undefined;
+  private closed = false;
+  private readonly windows = {
+    pause: new Window(),
+    dump: new Window(),
+    ship: new Window(),
+    commit: new Window(),
+    bytes: new Window(),
+  };
+  readonly log: Logger;
+
+  constructor(
+    readonly host: PairHost,
+    public record: PairRecord,
+    state: PairState,
+  ) {
+    this.state = state;
+    this.log = host.log.child({ pair: record.id, name: record.name });
+  }
+
+  get policy(): ResolvedPolicy {
+    return this.record.policy as unknown as ResolvedPolicy;
+  }
+  get peer(): PeerControl {
+    return this.host.peer(this.record.peer);
+  }
+
+  // --- one operation at a time (A1) ---------------------------------------------------------------
+
+  /** Runs `operation` when no other is under way. Operations of the planner and of people queue here. */
+  async exclusively<T>(operation: () => Promise<T>): Promise<T> {
+    while (this.busy) await this.busy.catch(() => {});
+    let done: () => void = () => {};
+    this.busy = new Promise((resolve) => {
+      done = resolve;
+    });
+    try {
+      return await operation();
+    } finally {
+      this.busy = undefined;
+      done();
+      setImmediate(() => this.consider());
+    }
+  }
+
+  /** Asks the planner, as something may have changed. Never throws; cheap when there is nothing to do. */
+  consider(): void {
+    if (this.closed || this.busy) return;
+    const steps = planPair(this.sight());
+    if (steps.length === 0 || this.failedJustNow(steps[0]!.kind)) return;
+    void this.exclusively(async () => {
+      for (const step of steps) {
+        this.log.info({ step: describeStep(step) }, "step");
+        await executeStep(this, step);
+      }
+    }).catch((error) => {
+      const untilMs = this.host.clock.nowMs() + limits.failedStepPauseMs;
+      this.failedStep = { kind: steps[0]!.kind, untilMs };
+      this.fail(error, steps.map(describeStep).join(", "));
+    });
+  }
+
+  /** A step that failed is not tried again at once; the tick comes back to it. */
+  private failedJustNow(kind: string): boolean {
+    return this.failedStep?.kind === kind && this.host.clock.nowMs() < this.failedStep.untilMs;
+  }
+
+  /** A step that threw: kept, told, and the planner goes on from what is now so. */
+  private fail(error: unknown, doing: string): void {
+    this.lastError = asFtError(error, this.record.name);
+    this.log.error({ err: error, doing }, "step failed");
+    this.event("step-failed", "error", `${doing}: ${this.lastError.message}`, {
+      code: this.lastError.code,
+    });
+  }
+
+  close(): void {
+    this.closed = true;
+    this.unwatchExit?.();
+    this.gate?.release();
+  }
+
+  // --- epochs accepted as standby (T1) --------------------------------------------------------------
+
+  private acceptsEpochs = false;
+  private committing: Promise<unknown> = Promise.resolve();
+
+  accept(): void {
+    this.acceptsEpochs = true;
+  }
+
+  /** Runs a commit, one after the other; refused as soon as a takeover has begun. */
+  accepting<T>(commit: () => Promise<T>): Promise<T> {
+    const next = this.committing.then(() => {
+      if (!this.acceptsEpochs) {
+        throw new FtError({
+          code: "STALE_GENERATION",
+          subject: `pair ${this.record.id}`,
+          message: "this host is taking over: no more epochs are accepted",
+        });
+      }
+      return commit();
+    });
+    this.committing = next.catch(() => {});
+    return next;
+  }
+
+  /** No epoch is acknowledged from here on; the one in flight is waited for. */
+  async stopAccepting(): Promise<void> {
+    this.acceptsEpochs = false;
+    await this.committing;
+  }
+
+  /** The peer's gate is still silent though its agent answered a while ago. */
+  askAgain(): void {
+    if (this.peerBeat === "silent" && this.peerAgent === "answers") this.peerAgent = "unknown";
+    this.consider();
+  }
+
+  // --- facts --------------------------------------------------------------------------------------
+
+  sight(): PairSight {
+    const nowMs = this.host.clock.nowMs();
+    const since = (atMs: number | undefined) => (atMs === undefined ? undefined : nowMs - atMs);
+    const { failover, onStandbyLoss, reprotect, onApplicationExit, detection } = this.policy;
+    const pausedForMs = this.reprotectNotBeforeMs - nowMs;
+    return {
+      role: this.record.role,
+      state: this.state,
+      generation: this.record.generation,
+      policy: {
+        failover,
+        onStandbyLoss,
+        reprotect,
+        onApplicationExit,
+        agentGraceMs: detection.agentGraceMs,
+        lanGraceMs: detection.lanGraceMs,
+      },
+      peer: {
+        beat: this.peerBeat,
+        agent: this.peerAgent,
+        agentSilentForMs: since(this.peerAgentSilentSinceMs),
+        generation: this.peerStatus.generation,
+        role: this.peerStatus.role,
+        standbyReady: this.peerStatus.standbyReady,
+        lan: this.peerLan === "unknown" ? this.peerStatus.lan : this.peerLan,
+      },
+      application: { state: this.applicationState, crashesInARow: this.crashesInARow },
+      gate: this.gate || this.app === undefined ? "up" : "down",
+      lan: this.lan,
+      lanDownForMs: since(this.lanDownSinceMs),
+      restorableEpoch: this.store?.epoch ?? 0,
+      epochs: this.loopLost ? "lost" : this.loop ? "running" : "off",
+      reprotectPausedForMs: pausedForMs > 0 ? pausedForMs : undefined,
+      order: this.order,
+    };
+  }
+
+  onGateNews(news: GateNews): void {
+    switch (news.kind) {
+      case "held":
+        this.loop?.outputHeld();
+        return;
+      case "peerBeat":
+        return this.onPeerBeat(news.state);
+      case "peerFlags":
+        this.onPeerFlags(news);
+        break;
+      case "lan":
+        this.lan = news.state;
+        this.lanDownSinceMs = news.state === "down" ? this.host.clock.nowMs() : undefined;
+        this.event(
+          `lan-${news.state}`,
+          news.state === "up" ? "info" : "warning",
+          `the LAN link is ${news.state}`,
+        );
+        break;
+      case "bound":
+        if (news.reached) {
+          this.event(
+            "hold-bound",
+            "warning",
+            "held output reached its bound: the container's sends wait",
+          );
+        }
+        break;
+      case "thawedByDisconnect":
+        this.event(
+          "thawed-by-disconnect",
+          "warning",
+          "ftdump went away during a freeze; input flows again",
+        );
+        break;
+      case "gone":
+        this.gate = undefined;
+        this.event(
+          "gate-lost",
+          "warning",
+          `the gate is gone (${news.reason}): output stalls until it is restarted`,
+        );
+        break;
+    }
+    this.consider();
+  }
+
+  private onPeerBeat(state: "alive" | "silent"): void {
+    this.peerBeat = state;
+    this.beatSilentAtMs = state === "silent" ? this.host.clock.nowMs() : undefined;
+    if (state === "silent") {
+      this.peerAgent = "unknown";
+      this.event("peer-silent", "warning", `${this.record.peer} sends no heartbeat`);
+    } else {
+      this.event("peer-alive", "info", `${this.record.peer} is heard again`);
+      void this.refreshPeer();
+    }
+    this.consider();
+  }
+
+  private onPeerFlags(flags: Extract<GateNews, { kind: "peerFlags" }>): void {
+    const nowMs = this.host.clock.nowMs();
+    this.peerAgentSilentSinceMs = flags.agent ? undefined : (this.peerAgentSilentSinceMs ?? nowMs);
+    this.peerLan = flags.lan ? "up" : "down";
+    if (flags.generation > this.peerStatus.generation) void this.refreshPeer();
+  }
+
+  /** Asks the peer's agent how it sees the pair. Failure is a fact too. */
+  async refreshPeer(): Promise<void> {
+    const { role, generation } = this.record;
+    try {
+      this.peerStatus = await this.peer.status(this.record.id, { role, generation });
+      this.peerAgent = "answers";
+    } catch {
+      this.peerAgent = "silent";
+      this.peerStatus = { ...this.peerStatus, standbyReady: false };
+    }
+    this.consider();
+  }
+
+  /** Called by the agent's clock about four times a second. */
+  async tick(): Promise<void> {
+    const app = {
+      none: "none",
+      starting: "none",
+      running: "running",
+      crashed: "exited",
+      ended: "exited",
+    }[this.applicationState] as "none" | "running" | "exited";
+    await this.gate
+      ?.beat({ app, lan: this.lan === "up", epoch: this.loop?.lastEpoch ?? 0 })
+      .catch(() => {});
+    this.consider();
+  }
+
+  setApplication(state: PairSight["application"]["state"]): void {
+    this.applicationState = state;
+    if (state === "running") this.applicationStartMs = this.host.clock.nowMs();
+  }
+
+  watchExit(app: Application): void {
+    this.unwatchExit?.();
+    this.unwatchExit = this.host.parts.container.watchExit(app, ({ status, signal }) => {
+      const livedMs = this.host.clock.nowMs() - this.applicationStartMs;
+      const clean = status === 0 && signal === 0;
+      this.crashesInARow = livedMs < limits.crashLoopWindowMs ? this.crashesInARow + 1 : 1;
+      this.setApplication(clean ? "ended" : "crashed");
+      this.event(
+        clean ? "application-ended" : "application-crashed",
+        clean ? "info" : "error",
+        `the application exited with status ${status}${signal ? ` by signal ${signal}` : ""}`,
+      );
+      this.consider();
+    });
+  }
+
+  // --- told to those who watch --------------------------------------------------------------------
+
+  enter(state: PairState, reason: string): void {
+    if (state === this.state && reason === this.reason) return;
+    const before = this.state;
+    this.state = state;
+    this.reason = reason;
+    this.protectedSince =
+      state === "protected" ? new Date(this.host.clock.wallMs()).toISOString() : undefined;
+    const lost = LOSSES.has(state);
+    if (lost) this.host.metrics.protectionLost(this.record.name, state);
+    this.event(kebab(state), lost ? "warning" : "info", reason, { before });
+  }
+
+  event(
+    type: string,
+    level: "info" | "warning" | "error",
+    message: string,
+    fields: Record<string, string | number | boolean> = {},
+  ): void {
+    const { id, name, generation } = this.record;
+    this.host.events.emit({
+      pair: id,
+      name,
+      type,
+      level,
+      message,
+      fields: { generation, ...fields },
+    });
+    this.log[level === "warning" ? "warn" : level]({ type, ...fields }, message);
+  }
+
+  epochCommitted(report: EpochReport): void {
+    this.epochsCommitted += 1;
+    this.lastCommitAtMs = this.host.clock.nowMs();
+    this.windows.pause.add(report.pauseMs);
+    this.windows.dump.add(report.wallMs);
+    this.windows.ship.add(report.shipMs);
+    this.windows.commit.add(report.commitMs);
+    this.windows.bytes.add(report.bytes);
+    this.host.metrics.committed(this.record.name, report);
+    if (this.state !== "protected" && this.state !== "switching") {
+      this.enter("protected", `epoch ${report.epoch} is safe on ${this.record.peer}`);
+    }
+  }
+
+  epochSkipped(epoch: number, stage: string, error: unknown): void {
+    this.epochsSkipped += 1;
+    this.lastError = asFtError(error, this.record.name);
+    this.host.metrics.skip(this.record.name, stage);
+    this.event(
+      "epoch-skipped",
+      "warning",
+      `epoch ${epoch}: ${stage} failed: ${this.lastError.message}`,
+      {
+        epoch,
+        stage,
+        code: this.lastError.code,
+      },
+    );
+  }
+
+  async save(change: Partial<PairRecord>): Promise<void> {
+    const next = { ...this.record, ...change };
+    invariant(next.generation >= this.record.generation, "P1: generations only go up");
+    await this.host.records.save(next);
+    this.record = next;
+  }
+
+  requireGate(): GateControl {
+    invariant(this.gate !== undefined, "the pair has a gate");
+    return this.gate;
+  }
+
+  async view(): Promise<PairView> {
+    const facts = await this.gate?.facts().catch(() => undefined);
+    const { record, windows } = this;
+    const nowMs = this.host.clock.nowMs();
+    return {
+      id: record.id,
+      name: record.name,
+      containerId: record.containerId,
+      image: record.image,
+      role: record.role,
+      state: this.state,
+      ...(this.reason === undefined ? {} : { reason: this.reason }),
+      peer: record.peer,
+      host: this.host.name,
+      generation: record.generation,
+      mode: "checkpoint",
+      policy: record.policyName,
+      address: record.network.address,
+      ...(this.protectedSince === undefined ? {} : { protectedSince: this.protectedSince }),
+      committedEpoch: this.loop?.committed || this.store?.epoch || record.lastEpoch,
+      ...(this.lastCommitAtMs === undefined ? {} : { committedAgeMs: nowMs - this.lastCommitAtMs }),
+      epochsCommitted: this.epochsCommitted,
+      epochsSkipped: this.epochsSkipped,
+      ...gateView(facts),
+      ...optional("pauseMs", windows.pause.percentiles()),
+      ...optional("dumpMs", windows.dump.percentiles()),
+      ...optional("shipMs", windows.ship.percentiles()),
+      ...optional("commitMs", windows.commit.percentiles()),
+      ...optional("bytesPerEpoch", windows.bytes.percentiles()),
+      peerState: this.peerBeat,
+      ...optional("takeover", this.takeover),
+      ...optional("lastError", this.lastError?.toJSON()),
+    };
+  }
+}
+
+function gateView(facts: GateFacts | undefined) {
+  return {
+    heldFrames: facts?.heldFrames ?? 0,
+    heldBytes: facts?.heldBytes ?? 0,
+    leaseFresh: facts?.leaseFresh ?? false,
+    ...optional("heldOldestMs", facts?.heldOldestMs),
+    ...optional("outputDelayMs", facts?.outputDelayMs),
+  };
+}
+
+function optional<K extends string, V>(key: K, value: V | undefined): { [P in K]?: V } {
+  return (value === undefined ? {} : { [key]: value }) as { [P in K]?: V };
+}
+
+function kebab(state: string): string {
+  return state.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}

@@ -1,0 +1,142 @@
+/**
+ * What a pair needs of the machine, as narrow interfaces. `agent/wiring.ts` binds them to the gate, CRIU, Docker
+ * and the links; tests bind them to fakes.
+ */
+import type { Dumper, Shipper } from "../epoch/ports.js";
+import type { PairRecord } from "./record.js";
+
+export type GateMode = "closed" | "hold" | "open" | "takeover";
+
+export interface GateFacts {
+  mode: GateMode;
+  generation: number;
+  /** Epoch that egress is stamped with now. */
+  epoch: number;
+  heldFrames: number;
+  heldBytes: number;
+  heldOldestMs: number | undefined;
+  leaseFresh: boolean;
+  outputDelayMs: { avg: number; p50: number; p99: number; max: number } | undefined;
+}
+
+export type GateNews =
+  | { kind: "held" }
+  | { kind: "bound"; reached: boolean }
+  | { kind: "peerBeat"; state: "alive" | "silent"; silentMs: number }
+  | {
+      kind: "peerFlags";
+      agent: boolean;
+      app: "running" | "exited" | "none";
+      lan: boolean;
+      generation: number;
+    }
+  | { kind: "lan"; state: "up" | "down" }
+  | { kind: "thawedByDisconnect" }
+  | { kind: "gone"; reason: string };
+
+export interface GateControl {
+  mode(mode: GateMode, generation: number, epoch?: number): Promise<void>;
+  commit(epoch: number): Promise<{ frames: number; bytes: number; stillHeld: boolean }>;
+  announce(): Promise<void>;
+  attach(initPid: number): Promise<void>;
+  beat(flags: { app: "running" | "exited" | "none"; lan: boolean; epoch: number }): Promise<void>;
+  facts(): Promise<GateFacts>;
+  /** Ends the gate and removes its interfaces. */
+  quit(): Promise<void>;
+  /** Lets go of the gate; it goes on by itself. */
+  release(): void;
+}
+
+export interface GateSetup {
+  record: PairRecord;
+  initPid: number;
+  onNews: (news: GateNews) => void;
+}
+
+export interface Application {
+  /** Of ftinit, on the host. */
+  initPid: number;
+  /** Inside of the container; 0 while it has not started. */
+  pid: number;
+}
+
+export interface ExitNews {
+  status: number;
+  signal: number;
+}
+
+export interface StoreControl {
+  /** Last whole epoch; 0 = none. */
+  readonly epoch: number;
+  readonly generation: number;
+  commit(
+    epoch: number,
+    generation: number,
+    path: string,
+  ): Promise<{ bytes: number; commitMs: number }>;
+  materialize(): Promise<{ epoch: number; imagesDir: string; generation: number }>;
+  discard(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** The container on this host, through Docker and ftinit. */
+export interface ContainerControl {
+  create(record: PairRecord): Promise<string>;
+  /** Starts it if it does not run; ftinit waits. */
+  start(containerId: string): Promise<Application>;
+  /** Undefined when it does not run. */
+  running(containerId: string): Promise<Application | undefined>;
+  startApplication(app: Application): Promise<Application>;
+  watchExit(app: Application, onExit: (news: ExitNews) => void): () => void;
+  remove(containerId: string): Promise<void>;
+  configureInterface(record: PairRecord, initPid: number): Promise<void>;
+}
+
+export interface RestoreResult {
+  pid: number;
+  restoreMs: number;
+}
+
+/** Makes the working parts of a pair on this host. */
+export interface PairParts {
+  container: ContainerControl;
+  openGate(setup: GateSetup): Promise<GateControl>;
+  openDumper(record: PairRecord, app: Application): Promise<PairDumper>;
+  openStore(record: PairRecord, app: Application): Promise<StoreControl>;
+  shipper(record: PairRecord): Shipper & { close(): void };
+  restore(record: PairRecord, app: Application, imagesDir: string): Promise<RestoreResult>;
+}
+
+export interface PairDumper extends Dumper {
+  /** Ships nothing; makes the blob of a files-only epoch while the application runs. */
+  presync(path: string): Promise<{ bytes: number }>;
+  stop(): Promise<void>;
+}
+
+export interface PeerStatus {
+  known: boolean;
+  role: "primary" | "standby" | "none";
+  state: string;
+  generation: number;
+  committedEpoch: number;
+  standbyReady: boolean;
+  lan: "up" | "down" | "unknown";
+}
+
+/** The other host's agent. Every call is bounded; `PEER_UNREACHABLE` when it does not answer. */
+export interface PeerControl {
+  ping(timeoutMs: number): Promise<void>;
+  status(pair: string, mine: { role: string; generation: number }): Promise<PeerStatus>;
+  buildStandby(
+    record: PairRecord,
+    progress: (message: string, done?: number, total?: number) => void,
+  ): Promise<void>;
+  takeOver(
+    pair: string,
+    generation: number,
+    epoch: number,
+    reason: string,
+  ): Promise<{ done: boolean; generation: number; why?: string }>;
+  stopped(pair: string, generation: number): Promise<void>;
+  remove(pair: string): Promise<void>;
+}

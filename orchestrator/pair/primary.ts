@@ -1,0 +1,139 @@
+/** What a primary does: bring its application to life, hold its output, run its epochs. */
+import { mkdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { EpochLoop } from "../epoch/loop.js";
+import type { Shipper, Spool } from "../epoch/ports.js";
+import { FtError, invariant } from "../errors/error.js";
+import type { Pair } from "./pair.js";
+import type { Application } from "./ports.js";
+
+/**
+ * From alone (or blocked) to protected: files first while the application runs, then output is held, then the
+ * first full checkpoint. The state becomes `protected` when the standby has committed it.
+ */
+export async function startEpochs(pair: Pair): Promise<void> {
+  const { app, record, host, policy } = pair;
+  invariant(app !== undefined && pair.loop === undefined, "a running application, no epochs yet");
+  if (pair.state !== "syncing") pair.enter("syncing", `first checkpoint to ${record.peer}`);
+  const gate = pair.requireGate();
+  const facts = await gate.facts();
+  const lastEpoch = Math.max(record.lastEpoch, facts.epoch);
+  pair.dumper ??= await host.parts.openDumper(record, app);
+  const shipper = host.parts.shipper(record);
+  const spool = spoolIn(host.spoolDir(record.id));
+  await mkdir(host.spoolDir(record.id), { recursive: true, mode: 0o700 });
+  await presync(pair, shipper, spool);
+  await gate.mode("hold", record.generation, lastEpoch + 1);
+  pair.loopLost = false;
+  const { stoppable, stop } = stoppableShipper(shipper);
+  pair.stopShipping = () => {
+    stop();
+    shipper.close();
+  };
+  pair.loop = new EpochLoop(
+    {
+      dumper: pair.dumper,
+      shipper: stoppable,
+      releaser: { release: (epoch) => pair.requireGate().commit(epoch) },
+      spool,
+      observer: {
+        committed: (report) => pair.epochCommitted(report),
+        skipped: (epoch, stage, error) => pair.epochSkipped(epoch, stage, error),
+        lost: () => {
+          pair.loopLost = true;
+          pair.consider();
+        },
+      },
+      clock: host.clock,
+      faults: host.faults,
+    },
+    policy.epoch,
+    record.generation,
+    lastEpoch,
+  );
+  pair.loop.start();
+}
+
+/** Files travel before the first freeze, so that the freeze only has to find what changed meanwhile. */
+async function presync(pair: Pair, shipper: Shipper, spool: Spool): Promise<void> {
+  const path = spool.pathOf(0);
+  try {
+    const { bytes } = await pair.dumper!.presync(path);
+    await shipper.ship({ epoch: 0, base: 0, generation: pair.record.generation, path, bytes });
+  } finally {
+    await spool.remove(0);
+  }
+}
+
+export async function stopEpochs(pair: Pair, reason: string): Promise<void> {
+  const { loop, dumper } = pair;
+  pair.stopShipping?.();
+  pair.stopShipping = undefined;
+  pair.loop = undefined;
+  pair.loopLost = false;
+  await loop?.stop(stopped(pair.record.name, reason));
+  pair.dumper = undefined;
+  await dumper?.stop();
+  if (loop) await pair.save({ lastEpoch: Math.max(loop.lastEpoch, pair.record.lastEpoch) });
+}
+
+/** A dead standby must not keep the loop from stopping: the epoch in flight then counts as failed. */
+function stoppableShipper(shipper: Shipper): { stoppable: Shipper; stop: () => void } {
+  let stop: () => void = () => {};
+  const stopping = new Promise<never>((_, reject) => {
+    stop = () => reject(stopped("epoch", "shipping was stopped"));
+  });
+  stopping.catch(() => {});
+  return {
+    stoppable: { ship: (request) => Promise.race([shipper.ship(request), stopping]) },
+    stop: () => stop(),
+  };
+}
+
+function stopped(subject: string, reason: string): FtError {
+  return new FtError({ code: "EPOCHS_STOPPED", subject, message: reason });
+}
+
+function spoolIn(dir: string): Spool {
+  return {
+    pathOf: (epoch) => join(dir, `epoch-${epoch}.blob`),
+    remove: (epoch) => rm(join(dir, `epoch-${epoch}.blob`), { force: true }),
+  };
+}
+
+/** Starts the container and, when the gate has its interface, the application in it. */
+export async function coldStart(pair: Pair, mode: "open" | "hold"): Promise<Application> {
+  const { host, record } = pair;
+  const { container } = host.parts;
+  pair.setApplication("starting");
+  const waiting = await container.start(record.containerId);
+  await attachGate(pair, waiting);
+  await pair.requireGate().mode(mode, record.generation);
+  pair.app = await container.startApplication(waiting);
+  pair.setApplication("running");
+  pair.watchExit(pair.app);
+  await pair.tick();
+  return pair.app;
+}
+
+/** The gate is (re)attached to the container's network namespace, and the address put on its interface. */
+export async function attachGate(pair: Pair, app: Application): Promise<void> {
+  const { host, record } = pair;
+  if (pair.gate) await pair.gate.attach(app.initPid);
+  else {
+    pair.gate = await host.parts.openGate({
+      record,
+      initPid: app.initPid,
+      onNews: (news) => pair.onGateNews(news),
+    });
+  }
+  await host.parts.container.configureInterface(record, app.initPid);
+}
+
+/** After a crash without a standby to hand over to: as Docker's restart policy would. Its connections are gone. */
+export async function restartApplication(pair: Pair): Promise<void> {
+  await stopEpochs(pair, "the application crashed");
+  const mode = pair.state === "unprotected" ? "open" : "hold";
+  await coldStart(pair, mode);
+  pair.event("application-restarted", "warning", "the application was started again on this host");
+}

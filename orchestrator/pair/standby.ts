@@ -1,0 +1,55 @@
+/** What a standby does: be built, be kept warm with epochs, say how it is. */
+import { FtError } from "../errors/error.js";
+import type { Pair } from "./pair.js";
+import { attachGate } from "./primary.js";
+import type { PairRecord } from "./record.js";
+import { tearDown } from "./standdown.js";
+
+/** Builds (or rebuilds from nothing) the warm standby that `record` describes on this host. */
+export async function buildHere(pair: Pair, record: PairRecord): Promise<void> {
+  await tearDown(pair);
+  await pair.save({ ...record, role: "standby", phase: "steady", containerId: "" });
+  pair.enter("preparing", `standby of ${record.peer}, generation ${record.generation}`);
+  const { container } = pair.host.parts;
+  const containerId = await container.create(pair.record);
+  await pair.save({ containerId });
+  await warmUp(pair);
+}
+
+/** From a container that exists to a standby that takes epochs. Also the way of a restarted agent. */
+export async function warmUp(pair: Pair): Promise<void> {
+  const { host, record } = pair;
+  pair.app = await host.parts.container.start(record.containerId);
+  await attachGate(pair, pair.app);
+  await pair.requireGate().mode("closed", record.generation);
+  pair.store = await host.parts.openStore(record, pair.app);
+  pair.accept();
+  pair.enter("warm", `waits for epochs of ${record.peer}`);
+  await pair.tick();
+}
+
+/** An epoch has arrived at `path`: verified and committed, or refused by name. The reply releases output. */
+export async function commitEpoch(
+  pair: Pair,
+  epoch: number,
+  generation: number,
+  path: string,
+): Promise<{ commitMs: number }> {
+  if (generation !== pair.record.generation || !pair.store) {
+    throw new FtError({
+      code: "STALE_GENERATION",
+      subject: `pair ${pair.record.id}`,
+      message: `epoch ${epoch} is of generation ${generation}; this host is at ${pair.record.generation} as ${pair.record.role}`,
+      hint: "The sender was replaced and will stand down.",
+    });
+  }
+  const { host, store } = pair;
+  return pair.accepting(async () => {
+    await host.faults.pass("epoch.commit.before");
+    const { commitMs } = await store.commit(epoch, generation, path);
+    await host.faults.pass("epoch.commit.after");
+    pair.lastCommitAtMs = host.clock.nowMs();
+    if (epoch > 0) pair.epochsCommitted += 1;
+    return { commitMs };
+  });
+}

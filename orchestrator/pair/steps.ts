@@ -1,0 +1,109 @@
+/** The pair's executors, keyed by the planner's typed union. The longer ones have files of their own. */
+import { unreachable } from "../errors/error.js";
+import { limits } from "../limits.js";
+import { handOver } from "./handover.js";
+import type { Pair } from "./pair.js";
+import type { PairStep } from "./plan.js";
+import { restartApplication, startEpochs, stopEpochs } from "./primary.js";
+import { standDown } from "./standdown.js";
+import { takeOver } from "./takeover.js";
+
+export async function executeStep(pair: Pair, step: PairStep): Promise<void> {
+  switch (step.kind) {
+    case "enter":
+      return pair.enter(step.state, step.reason);
+    case "restartGate":
+      return restartGate(pair);
+    case "startEpochs":
+      return startEpochs(pair);
+    case "stopEpochs":
+      return stopEpochs(pair, step.reason);
+    case "block":
+      return block(pair, step.reason);
+    case "runAlone":
+      return runAlone(pair, step.reason);
+    case "buildStandby":
+      return buildStandby(pair);
+    case "askPeer":
+      return askPeer(pair);
+    case "takeOver":
+      return takeOver(pair, step.reason);
+    case "handOver":
+      return handOver(pair, step.reason);
+    case "restartApplication":
+      return restartApplication(pair);
+    case "endProtection":
+      return endProtection(pair, step.reason);
+    case "standDown":
+      return standDown(pair, step.generation);
+    default:
+      return unreachable(step);
+  }
+}
+
+/** A gate that died took its held frames along: nothing leaked, TCP sends again. A new one starts closed. */
+async function restartGate(pair: Pair): Promise<void> {
+  const { app, record, host } = pair;
+  if (app === undefined) return;
+  pair.gate = await host.parts.openGate({
+    record,
+    initPid: app.initPid,
+    onNews: (news) => pair.onGateNews(news),
+  });
+  const { generation, role } = record;
+  if (role === "standby") await pair.gate.mode("closed", generation);
+  else if (pair.state === "unprotected") await pair.gate.mode("open", generation);
+  else await pair.gate.mode("hold", generation, (pair.loop?.lastEpoch ?? record.lastEpoch) + 1);
+  await pair.tick();
+  pair.event("gate-restarted", "info", "the gate is back");
+}
+
+/** Output waits: the promise is kept by silence. */
+async function block(pair: Pair, reason: string): Promise<void> {
+  await pair.requireGate().mode("hold", pair.record.generation);
+  pair.enter("blocked", `${reason}: output waits until it is back (onStandbyLoss: block)`);
+}
+
+async function runAlone(pair: Pair, reason: string): Promise<void> {
+  await pair.requireGate().mode("open", pair.record.generation);
+  pair.enter("unprotected", `${reason}: running alone (onStandbyLoss: run-unprotected)`);
+}
+
+async function buildStandby(pair: Pair): Promise<void> {
+  try {
+    await pair.peer.buildStandby(pair.record, (message) => pair.log.info(message));
+    await pair.refreshPeer();
+  } catch (error) {
+    pair.reprotectNotBeforeMs = pair.host.clock.nowMs() + limits.reprotectRetryMs;
+    throw error;
+  }
+}
+
+/** The peer's gate is silent. If its agent answers, the host lives and its gate is being restarted. */
+async function askPeer(pair: Pair): Promise<void> {
+  pair.peerAgent = "asked";
+  try {
+    await pair.peer.ping(limits.askPeerTimeoutMs);
+    pair.peerAgent = "answers";
+    setTimeout(() => pair.askAgain(), limits.peerStatusIntervalMs);
+  } catch {
+    pair.peerAgent = "silent";
+  }
+}
+
+/** The application ended on purpose (or for good): no failover, its last output may leave, the standby is told. */
+async function endProtection(pair: Pair, reason: string): Promise<void> {
+  await stopEpochs(pair, reason);
+  const { id, generation } = pair.record;
+  await pair.save({ phase: "stopped" });
+  try {
+    await pair.peer.stopped(id, generation);
+    await pair.gate?.mode("open", generation);
+  } catch (error) {
+    // The standby may still take over, so nothing may leave here.
+    await pair.gate?.mode("closed", generation);
+    pair.event("standby-not-told", "warning", `the standby could not be told: ${String(error)}`);
+  }
+  pair.app = undefined;
+  pair.enter("stopped", reason);
+}

@@ -1,0 +1,76 @@
+/** `ftctl` on a lab host, its JSON read back. */
+import type { FtEvent, PairView } from "../../orchestrator/agent/api-types.js";
+import type { ExecResult, Host, Hosts } from "./hosts.js";
+import { poll } from "./poll.js";
+
+export class Ftctl {
+  readonly #hosts: Hosts;
+
+  constructor(hosts: Hosts) {
+    this.#hosts = hosts;
+  }
+
+  run(host: Host, args: string[], timeoutMs?: number): Promise<ExecResult> {
+    return this.#hosts.exec(host, ["ftctl", ...args], timeoutMs);
+  }
+
+  /** As `run`, but a failure is an error that quotes what ftctl said. */
+  async must(host: Host, args: string[], timeoutMs?: number): Promise<string> {
+    const result = await this.run(host, args, timeoutMs);
+    if (result.exitCode !== 0) {
+      const said = `${result.stderr}\n${result.stdout}`.trim().slice(0, 4_000);
+      throw new Error(`ftctl ${args.join(" ")} on ${host} ended with ${result.exitCode}: ${said}`);
+    }
+    return result.stdout;
+  }
+
+  async list(host: Host): Promise<PairView[]> {
+    return asArray<PairView>(JSON.parse(await this.must(host, ["ls", "-o", "json"], 15_000)));
+  }
+
+  async status(host: Host, name: string): Promise<PairView> {
+    // A pair that is not protected makes a non-zero exit code, with the view on stdout all the same.
+    const result = await this.run(host, ["status", name, "-o", "json"], 15_000);
+    if (!result.stdout.trim())
+      throw new Error(`status on ${host}: ${result.stderr.slice(0, 1_000)}`);
+    const [view] = asArray<PairView>(JSON.parse(result.stdout));
+    if (!view) throw new Error(`${host} knows no pair ${name}`);
+    return view;
+  }
+
+  async events(host: Host, name?: string): Promise<FtEvent[]> {
+    const args = ["events", ...(name === undefined ? [] : [name]), "-o", "json"];
+    const text = await this.must(host, args, 15_000);
+    return text
+      .split("\n")
+      .filter((line) => line.trim().startsWith("{"))
+      .map((line) => JSON.parse(line) as FtEvent);
+  }
+
+  /** Waits until the pair is as wanted on that host. */
+  async until(
+    host: Host,
+    name: string,
+    what: string,
+    wanted: (view: PairView) => boolean,
+    timeoutMs: number,
+  ): Promise<PairView> {
+    let last: PairView | undefined;
+    try {
+      return await poll(what, timeoutMs, async () => {
+        last = await this.status(host, name);
+        return wanted(last) ? last : undefined;
+      });
+    } catch (error) {
+      const seen = last
+        ? `${last.role} ${last.state}${last.reason ? ` (${last.reason})` : ""}`
+        : "none";
+      throw new Error(`${(error as Error).message}; ${name} on ${host} is ${seen}`);
+    }
+  }
+}
+
+function asArray<T>(value: unknown): T[] {
+  if (Array.isArray(value)) return value as T[];
+  return [value as T];
+}

@@ -92,6 +92,8 @@ export type PairStep =
   | { kind: "takeOver"; reason: TakeoverReason }
   | { kind: "handOver"; reason: TakeoverReason }
   | { kind: "restartApplication" }
+  | { kind: "coldStart"; reason: string }
+  | { kind: "resumeTakeover" }
   | { kind: "endProtection"; reason: string }
   | { kind: "standDown"; generation: number };
 
@@ -130,12 +132,28 @@ function planPrimary(sight: PairSight, witness: Witness): PairStep[] {
       return peer.standbyReady && !standbyLost({ ...sight, epochs: "off" })
         ? [{ kind: "startEpochs" }]
         : planRebuild(sight);
+    case "starting":
+      return planColdStart(sight);
+    case "takingOver":
+      return [{ kind: "resumeTakeover" }];
     case "unprotected":
       if (peer.standbyReady) return [{ kind: "startEpochs" }];
       return sight.policy.reprotect === "auto" ? planRebuild(sight) : [];
     default:
       return [];
   }
+}
+
+/**
+ * The primary's host came back and its container does not run: the peer may have taken over meanwhile, so it is asked
+ * first. If it has not, the service starts from its files, as after any crash. Without an answer only a person may say so.
+ */
+function planColdStart({ application, peer, generation, order }: PairSight): PairStep[] {
+  if (application.state !== "none") return [];
+  if (order === "failover") return [{ kind: "coldStart", reason: "ordered by the operator" }];
+  return peer.agent === "answers" && peer.generation <= generation && peer.role !== "primary"
+    ? [{ kind: "coldStart", reason: "this host came back and nobody took over" }]
+    : [];
 }
 
 function planApplicationEnd({
@@ -233,6 +251,7 @@ export function describeStep(step: PairStep): string {
     case "runAlone":
     case "stopEpochs":
     case "endProtection":
+    case "coldStart":
       return `${step.kind}: ${step.reason}`;
     case "standDown":
       return `stand down for generation ${step.generation}`;
@@ -241,6 +260,7 @@ export function describeStep(step: PairStep): string {
     case "buildStandby":
     case "askPeer":
     case "restartApplication":
+    case "resumeTakeover":
       return step.kind;
     default:
       return unreachable(step);

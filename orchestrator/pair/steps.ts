@@ -1,10 +1,11 @@
 /** The pair's executors, keyed by the planner's typed union. The longer ones have files of their own. */
 import { unreachable } from "../errors/error.js";
 import { limits } from "../limits.js";
+import { resumeTakeover } from "./adopt.js";
 import { handOver } from "./handover.js";
 import type { Pair } from "./pair.js";
 import type { PairStep } from "./plan.js";
-import { restartApplication, startEpochs, stopEpochs } from "./primary.js";
+import { coldStart, restartApplication, startEpochs, stopEpochs } from "./primary.js";
 import { standDown } from "./standdown.js";
 import { takeOver } from "./takeover.js";
 
@@ -32,6 +33,10 @@ export async function executeStep(pair: Pair, step: PairStep): Promise<void> {
       return handOver(pair, step.reason);
     case "restartApplication":
       return restartApplication(pair);
+    case "coldStart":
+      return startCold(pair, step.reason);
+    case "resumeTakeover":
+      return resumeTakeover(pair);
     case "endProtection":
       return endProtection(pair, step.reason);
     case "standDown":
@@ -67,6 +72,13 @@ async function block(pair: Pair, reason: string): Promise<void> {
 async function runAlone(pair: Pair, reason: string): Promise<void> {
   await pair.requireGate().mode("open", pair.record.generation);
   pair.enter("unprotected", `${reason}: running alone (onStandbyLoss: run-unprotected)`);
+}
+
+async function startCold(pair: Pair, reason: string): Promise<void> {
+  pair.order = undefined;
+  await pair.save({ generation: pair.record.generation + 1, phase: "steady" });
+  await coldStart(pair, "open");
+  pair.enter("unprotected", `${reason}: started from its files; connections and memory are gone`);
 }
 
 async function buildStandby(pair: Pair): Promise<void> {

@@ -15,6 +15,8 @@ export const limits = {
   /** A silent peer is noticed after at most the sum of these two. */
   controlKeepaliveMs: 500,
   controlKeepaliveTimeoutMs: 700,
+  /** TCP, TLS and HTTP/2; a lost first packet costs a second, so two tries fit. */
+  controlConnectTimeoutMs: 2_500,
   controlReconnectMsMin: 100,
   controlReconnectMsMax: 1_000,
   /** Open TCP connections on one listening port, whether or not their handshake is done. */

@@ -63,5 +63,7 @@ export const limits = {
   reprotectRetryMs: 2_000,
   restoreAttemptsMax: 3,
   pairTickMs: 250,
+  /** From the start of a protected container to its first committed epoch. */
+  protectTimeoutMs: 120_000,
   failedStepPauseMs: 500,
 } as const;

@@ -266,7 +266,8 @@ export class Pair {
         this.loop?.outputHeld();
         return;
       case "peerBeat":
-        return this.onPeerBeat(news.state);
+        this.onPeerBeat(news.state);
+        break;
       case "peerFlags":
         this.onPeerFlags(news);
         break;
@@ -317,7 +318,6 @@ export class Pair {
       this.event("peer-alive", "info", `${this.record.peer} is heard again`);
       void this.refreshPeer();
     }
-    this.consider();
   }
 
   private onPeerFlags(flags: Extract<GateNews, { kind: "peerFlags" }>): void {

@@ -140,3 +140,27 @@ export interface PeerControl {
   stopped(pair: string, generation: number): Promise<void>;
   remove(pair: string): Promise<void>;
 }
+
+/** The container as it was before `protect`, and as `unprotect` makes it again. */
+export interface Origin {
+  id: string;
+  name: string;
+  image: string;
+  imageId: string;
+  containerSpec: Record<string, unknown>;
+  plainSpec: Record<string, unknown>;
+}
+
+/** Docker's side of `protect` and `unprotect`. Each step that changes something has its undo. */
+export interface OriginControl {
+  inspect(ref: string, pairId: string, address: string): Promise<Origin>;
+  /** Stops the original and renames it out of the way. */
+  setAside(origin: Origin): Promise<void>;
+  /** Undo of `setAside`: its name again, running again if it ran. */
+  bringBack(origin: Origin): Promise<void>;
+  /** Copies the original's writable layer, exactly, into a container that has not started yet. */
+  copyLayer(fromId: string, toId: string): Promise<void>;
+  remove(containerId: string): Promise<void>;
+  /** Stops a protected container and makes the plain one in its place, with its files as they are now. Returns its id. */
+  makePlain(containerId: string, plainSpec: Record<string, unknown>): Promise<string>;
+}

@@ -33,10 +33,11 @@ enum epoch_section_kind { EPOCH_SECTION_FILES = 1, EPOCH_SECTION_IMAGES = 2 };
 
 /* Record types. Payload layouts are in docs/epoch-format.md; only native/files and native/images read them. */
 enum epoch_record_type {
-    IMAGE_FILE = 1,   /* begins an image: name, size, crc32c of the whole, base size */
+    IMAGE_FILE = 1,   /* begins an image: size, size in the base, name */
     IMAGE_DATA = 2,   /* bytes at an offset */
     IMAGE_COPY = 3,   /* a range of the base's file at another offset */
     IMAGE_REMOVED = 4,
+    IMAGE_END = 5, /* ends an image: crc32c of the whole */
     FILES_RESET = 32, /* first record of a root: what is not named in this section does not exist */
     FILES_DIR = 33,
     FILES_RENAME = 34,
@@ -73,6 +74,17 @@ struct epoch_header {
     uint64_t files_chain;
     uint64_t files_seq;
     uint64_t total_bytes; /* set by the writer */
+};
+
+/* Offsets of the fields. Every header ends with its crc32c. */
+#define EPOCH_SECTION_MAGIC 0x54434553u /* "SECT" */
+enum epoch_header_offsets {
+    HEADER_VERSION = 8, HEADER_FLAGS = 12, HEADER_PAIR = 16, HEADER_GENERATION = 32, HEADER_EPOCH = 40, HEADER_BASE = 48,
+    HEADER_FILES_CHAIN = 56, HEADER_FILES_SEQ = 64, HEADER_TOTAL = 72, HEADER_SECTIONS = 80, HEADER_RESERVED = 84,
+    HEADER_CRC = 108,
+    SECTION_KIND = 4, SECTION_ORDINAL = 8, SECTION_RECORDS = 12, SECTION_BYTES = 16, SECTION_RESERVED = 24, SECTION_CRC = 28,
+    RECORD_TYPE = 0, RECORD_LENGTH = 4, RECORD_ORDINAL = 8, RECORD_CRC = 12, /* of the 12 bytes before and the payload */
+    TRAILER_RESERVED = 8, TRAILER_CRC = 12, /* of all record headers and, after its records, each section's; the header's last */
 };
 
 static inline void put_u16(uint8_t *at, uint16_t value) { memcpy(at, &value, 2); }

@@ -1,0 +1,1 @@
+EPOCH_SRCS := epoch/writer.c epoch/reader.c

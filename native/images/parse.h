@@ -1,0 +1,25 @@
+/* One image of a section, parsed and checked in itself; what depends on the base is checked by its readers. */
+#ifndef FT_IMAGES_PARSE_H
+#define FT_IMAGES_PARSE_H
+#include <stdint.h>
+#include "epoch/reader.h"
+
+struct image_change {
+	char name[256];
+	int removed;
+	uint64_t size, base_size;
+	uint32_t crc;
+	struct epoch_cursor extents; /* its IMAGE_DATA and IMAGE_COPY records */
+	int has_data, has_copy;
+};
+struct image_extent {
+	uint64_t offset, length;
+	const uint8_t *bytes; /* NULL: copied from the base's `source` */
+	uint64_t source;
+};
+
+/* 1 and the next image, 0 at the end of the section, -1 and *e. `out` holds the one before (name empty at first). */
+int image_change_next(struct epoch_cursor *c, struct image_change *out, struct epoch_error *e);
+/* 1 and the next extent, 0 when there is none. Only after image_change_next() has accepted the image. */
+int image_extent_next(struct epoch_cursor *extents, struct image_extent *out);
+#endif

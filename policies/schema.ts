@@ -193,9 +193,7 @@ export const policySpecSchema = z
       .enum(["checkpoint", "hybrid", "auto"])
       .default("auto")
       .describe("What output waits for. auto takes the best mode this version has."),
-    standby: z
-      .string()
-      .regex(NAME, "expected the name of a host")
+    standby: hostNameSchema
       .optional()
       .describe("Host of the warm standby. May be left out when there is one peer only."),
     containers: z

@@ -54,6 +54,10 @@ export const limits = {
   joinMessageBytesMax: 64 << 10,
   dockerCallTimeoutMs: 60_000,
   dockerStopTimeoutSeconds: 10,
+  /** Copying a container's writable layer beside it. */
+  layerCopyTimeoutMs: 600_000,
+  /** From the start of a container until its ftinit answers. */
+  initAnswerTimeoutMs: 10_000,
   /** An exit sooner than this after a start counts as a crash loop. */
   crashLoopWindowMs: 10_000,
   /** Between two looks at a peer that is not heard. */

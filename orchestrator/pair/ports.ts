@@ -151,16 +151,22 @@ export interface Origin {
   plainSpec: Record<string, unknown>;
 }
 
-/** Docker's side of `protect` and `unprotect`. Each step that changes something has its undo. */
+/** Docker's side of `protect` and `unprotect`. */
 export interface OriginControl {
   inspect(ref: string, pairId: string, address: string): Promise<Origin>;
-  /** Stops the original and renames it out of the way. */
-  setAside(origin: Origin): Promise<void>;
-  /** Undo of `setAside`: its name again, running again if it ran. */
-  bringBack(origin: Origin): Promise<void>;
-  /** Copies the original's writable layer, exactly, into a container that has not started yet. */
-  copyLayer(fromId: string, toId: string): Promise<void>;
+  /**
+   * The original aside and stopped, its protected form in its place with the same files, ftinit waiting. Fails whole;
+   * `undo` brings the original back as it was.
+   */
+  replace(
+    origin: Origin,
+    tell: (message: string) => void,
+  ): Promise<{ containerId: string; undo: () => Promise<void> }>;
   remove(containerId: string): Promise<void>;
-  /** Stops a protected container and makes the plain one in its place, with its files as they are now. Returns its id. */
-  makePlain(containerId: string, plainSpec: Record<string, unknown>): Promise<string>;
+  /** Ends a protected container and makes the plain one in its place, with its files as they are now. Returns its id. */
+  makePlain(
+    containerId: string,
+    plainSpec: Record<string, unknown>,
+    originalId: string,
+  ): Promise<string>;
 }

@@ -98,7 +98,6 @@ async function build(
   tell: Tell,
 ): Promise<void> {
   const { host, record } = pair;
-  const { container } = host.parts;
   tell({ step: "standby", message: `creating the warm standby on ${record.peer}` });
   undos.push({ what: "remove the standby", run: () => pair.peer.remove(record.id) });
   await pair.peer.buildStandby(record, (message, done, total) =>
@@ -110,19 +109,20 @@ async function build(
     }),
   );
   tell({ step: "recreate", message: `recreating ${record.name} with its gated interface` });
-  undos.push({ what: "bring the original back", run: () => origins.bringBack(origin) });
-  await origins.setAside(origin);
+  const { containerId, undo } = await origins.replace(origin, (message) =>
+    tell({ step: "recreate", message }),
+  );
+  undos.push({ what: "bring the original container back", run: undo });
   undos.push({
-    what: "remove the protected container",
+    what: "end what runs for the pair",
     run: async () => {
       await stopEpochs(pair, "protect failed");
+      pair.record = { ...pair.record, containerId: "" };
       await tearDown(pair);
       await host.records.remove(record.id);
     },
   });
-  const containerId = await container.create(record);
   await pair.save({ containerId });
-  await origins.copyLayer(origin.id, containerId);
   tell({ step: "start", message: `starting ${record.name}` });
   await coldStart(pair, "open");
   pair.enter("unprotected", "started; no checkpoint yet");
@@ -179,11 +179,12 @@ export async function unprotect(pair: Pair, origins: OriginControl, tell: Tell):
   return pair.exclusively(async () => {
     pair.enter("standingDown", "unprotect");
     await stopEpochs(pair, "unprotect");
-    const plainId = await origins.makePlain(record.containerId, record.plainSpec);
-    await pair.save({ containerId: "" });
+    const { containerId, plainSpec, originalId } = record;
+    pair.unwatchExit?.();
+    const plainId = await origins.makePlain(containerId, plainSpec, originalId);
+    pair.record = { ...pair.record, containerId: "" };
     await tearDown(pair);
     await host.records.remove(record.id);
-    if (record.originalId) await origins.remove(record.originalId);
     return plainId;
   });
 }

@@ -1,6 +1,7 @@
 /** Reads back what the memcached load wrote: counters and every single value. */
 import { Asker } from "../clients/ask.js";
-import { redisKeys, valueFor } from "../clients/redis.js";
+import { payloadFor } from "../clients/payload.js";
+import { redisKeys } from "../clients/redis.js";
 import type { ConnectionLedger, VerifyReport } from "../clients/report.js";
 import { ReadBack } from "./read-back.js";
 import type { VerifyTarget } from "./verify.js";
@@ -43,7 +44,7 @@ async function verifyConnection(
       const what = `connection ${connection}: value ${n}`;
       if (value === undefined) {
         if (n <= acknowledged) readBack.complain("lostWrites", `${what} is gone`);
-      } else if (value !== valueFor(run, connection, n, valueBytes)) {
+      } else if (value !== payloadFor(run, connection, n, valueBytes)) {
         readBack.complain("wrongReplies", `${what} is ${JSON.stringify(value)}`);
       }
     }

@@ -1,6 +1,7 @@
 /** Reads back what the redis load wrote: counters, lists and every single value. */
 import { Asker } from "../clients/ask.js";
-import { redisKeys, valueFor } from "../clients/redis.js";
+import { payloadFor } from "../clients/payload.js";
+import { redisKeys } from "../clients/redis.js";
 import type { ConnectionLedger, VerifyReport } from "../clients/report.js";
 import { encodeCommand, RespDecoder, type RespValue, showValue } from "../clients/resp.js";
 import { ReadBack } from "./read-back.js";
@@ -58,7 +59,7 @@ function judgeValue(
   const what = `connection ${ledger.connection}: value ${n}`;
   if (value === null) {
     if (n <= ledger.acknowledged) readBack.complain("lostWrites", `${what} is gone`);
-  } else if (value !== valueFor(target.run, ledger.connection, n, target.valueBytes)) {
+  } else if (value !== payloadFor(target.run, ledger.connection, n, target.valueBytes)) {
     readBack.complain("wrongReplies", `${what} is ${showValue(value)}`);
   }
 }

@@ -1,9 +1,11 @@
-/** Chooses the dialogue for a workload. */
+/** Chooses the dialogues for a workload, and what its connections must agree on with each other. */
 import type { Dialogue } from "./dialogue.js";
+import { type Findings, noFindings } from "./findings.js";
 import { HttpDialogue, testSite } from "./http.js";
+import { checkTreeSums, DiskDialogue, EchoDialogue, SharedOrder, TreeDialogue } from "./lines.js";
 import { MemcachedDialogue } from "./memcached.js";
 import { RedisDialogue } from "./redis.js";
-import type { Workload } from "./report.js";
+import { type Workload, workloads } from "./report.js";
 
 export interface DialogueSettings {
   run: string;
@@ -12,21 +14,52 @@ export interface DialogueSettings {
   files: number;
 }
 
-export function dialogueFor(
-  workload: Workload,
-  settings: DialogueSettings,
-): (connection: number) => Dialogue {
+export interface Conversation {
+  dialogueOf(connection: number): Dialogue;
+  /** When all connections have ended: what only all of them together show. */
+  conclude(unanswered: number): { findings: Findings; complaints: string[] };
+}
+
+export function conversationFor(workload: Workload, settings: DialogueSettings): Conversation {
   const { run, valueBytes } = settings;
   switch (workload) {
     case "redis":
-      return (connection) => new RedisDialogue(run, connection, valueBytes);
+      return alone((connection) => new RedisDialogue(run, connection, valueBytes));
     case "memcached":
-      return (connection) => new MemcachedDialogue(run, connection, valueBytes);
+      return alone((connection) => new MemcachedDialogue(run, connection, valueBytes));
     case "nginx": {
       const site = testSite(settings.files, valueBytes);
-      return (connection) => new HttpDialogue(run, connection, site);
+      return alone((connection) => new HttpDialogue(run, connection, site));
     }
+    case "echo":
+      return alone((connection) => new EchoDialogue(run, connection, valueBytes));
+    case "disk":
+      return ordered((connection, order) => new DiskDialogue(run, connection, order));
+    case "tree":
+      return ordered(
+        (connection, order) => new TreeDialogue(run, connection, order),
+        checkTreeSums,
+      );
     default:
-      throw new Error(`no dialogue for ${workload}`);
+      throw new Error(`workload ${String(workload)} is not one of ${workloads.join(", ")}`);
   }
+}
+
+function alone(dialogueOf: (connection: number) => Dialogue): Conversation {
+  return { dialogueOf, conclude: () => ({ findings: noFindings(), complaints: [] }) };
+}
+
+function ordered(
+  dialogueOf: (connection: number, order: SharedOrder) => Dialogue,
+  check: (order: SharedOrder) => void = () => {},
+): Conversation {
+  const order = new SharedOrder();
+  return {
+    dialogueOf: (connection) => dialogueOf(connection, order),
+    conclude: (unanswered) => {
+      order.conclude(unanswered);
+      check(order);
+      return { findings: order.findings, complaints: order.complaints };
+    },
+  };
 }

@@ -1,6 +1,7 @@
 /** A closed-loop load: N connections, each with its own dialogue, bounded in requests and time. */
 import { ClientConnection, type ConnectionOptions, type Ending } from "./connection.js";
 import type { Dialogue } from "./dialogue.js";
+import type { Conversation } from "./dialogues.js";
 import { addFindings, noFindings } from "./findings.js";
 import { LatencyRecorder, monotonicUs } from "./latency.js";
 import type { ClientReport, ConnectionLedger, Workload } from "./report.js";
@@ -14,16 +15,18 @@ export interface LoadOptions extends ConnectionOptions {
 
 export class Load {
   readonly #options: LoadOptions;
+  readonly #conversation: Conversation;
   readonly #latency = new LatencyRecorder();
   readonly #dialogues: Dialogue[];
   readonly #connections: ClientConnection[];
   readonly #endings = new Map<number, Ending>();
   #startedUs = 0;
 
-  constructor(options: LoadOptions, dialogueOf: (connection: number) => Dialogue) {
+  constructor(options: LoadOptions, conversation: Conversation) {
     this.#options = options;
+    this.#conversation = conversation;
     const numbers = Array.from({ length: options.connections }, (_, i) => i);
-    this.#dialogues = numbers.map(dialogueOf);
+    this.#dialogues = numbers.map((number) => conversation.dialogueOf(number));
     this.#connections = this.#dialogues.map(
       (dialogue) => new ClientConnection(options, dialogue, this.#latency),
     );
@@ -83,6 +86,10 @@ export class Load {
       noFindings(),
     );
     findings.wrongReplies += count("garbage");
+    const unanswered = this.#dialogues.reduce((sum, dialogue) => sum + dialogue.outstanding, 0);
+    const together = this.#conversation.conclude(unanswered);
+    addFindings(findings, together.findings);
+    const own = this.#dialogues.flatMap((dialogue) => dialogue.complaints);
     return {
       workload: this.#options.workload,
       run: this.#options.run,
@@ -94,7 +101,7 @@ export class Load {
       stalled: count("stalled"),
       refused: count("refused"),
       findings,
-      complaints: this.#dialogues.flatMap((dialogue) => dialogue.complaints).slice(0, 20),
+      complaints: [...together.complaints, ...own].slice(0, 20),
       latencyUs: this.#latency.summary(),
       gaps: this.#latency.gaps().slice(0, 200),
       timeline: this.#latency.timeline(),

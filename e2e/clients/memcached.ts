@@ -7,7 +7,8 @@
  * The counter is made by an `add` in front of request 1.
  */
 import { Dialogue } from "./dialogue.js";
-import { redisKeys, valueFor } from "./redis.js";
+import { payloadFor } from "./payload.js";
+import { redisKeys } from "./redis.js";
 
 const lineBytesMax = 2_048;
 
@@ -26,7 +27,7 @@ export class MemcachedDialogue extends Dialogue {
 
   protected override encode(n: number): Buffer {
     const { run, connection } = this;
-    const value = valueFor(run, connection, n, this.valueBytes);
+    const value = payloadFor(run, connection, n, this.valueBytes);
     const counter = redisKeys.counter(run, connection);
     return Buffer.from(
       (n === 1 ? `add ${counter} 0 0 1\r\n0\r\n` : "") +

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { brokenPromises, type Verdict, verdictOf } from "../checkers/verdict.js";
 import { verify } from "../checkers/verify.js";
-import { dialogueFor } from "./dialogues.js";
+import { conversationFor } from "./dialogues.js";
 import { outageMsAround } from "./latency.js";
 import { Load } from "./load.js";
 import { clientOptions, type GivenOptions } from "./options.js";
@@ -29,7 +29,7 @@ async function judge(
     run: "t",
     ...given,
   });
-  const load = new Load(options, dialogueFor("redis", options));
+  const load = new Load(options, conversationFor("redis", options));
   await load.open();
   const report = await load.run();
   const target = { ...options, timeoutMs: 1_000, ledgers: load.ledgers() };
@@ -112,7 +112,7 @@ describe("the redis client against a server that", () => {
     await server!.stop();
     server = undefined;
     const options = clientOptions({ workload: "redis", host: "127.0.0.1", port, connections: 2 });
-    const load = new Load(options, dialogueFor("redis", options));
+    const load = new Load(options, conversationFor("redis", options));
     await load.open();
     const report = await load.run();
     expect(report.refused).toBe(2);

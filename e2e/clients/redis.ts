@@ -8,6 +8,7 @@
  * A request counts as acknowledged when all three replies are in.
  */
 import { CounterCheck, Dialogue } from "./dialogue.js";
+import { payloadFor } from "./payload.js";
 import { encodeCommand, RespDecoder, type RespValue, showValue } from "./resp.js";
 
 export const redisKeys = {
@@ -15,12 +16,6 @@ export const redisKeys = {
   counter: (run: string, connection: number) => `c:${run}:${connection}`,
   list: (run: string, connection: number) => `l:${run}:${connection}`,
 };
-
-/** The value is a function of its key, so it can be checked without having been remembered. */
-export function valueFor(run: string, connection: number, n: number, bytes: number): string {
-  const stem = `${run}/${connection}/${n};`;
-  return stem.repeat(Math.ceil(bytes / stem.length)).slice(0, Math.max(bytes, stem.length));
-}
 
 const commandsPerRequest = 3;
 
@@ -45,7 +40,7 @@ export class RedisDialogue extends Dialogue {
       encodeCommand(
         "SET",
         redisKeys.value(run, connection, n),
-        valueFor(run, connection, n, this.valueBytes),
+        payloadFor(run, connection, n, this.valueBytes),
       ) +
         encodeCommand("INCR", redisKeys.counter(run, connection)) +
         encodeCommand("RPUSH", redisKeys.list(run, connection), n),

@@ -8,7 +8,7 @@
  */
 import { createInterface } from "node:readline";
 import { verify } from "../checkers/verify.js";
-import { dialogueFor } from "./dialogues.js";
+import { conversationFor } from "./dialogues.js";
 import { monotonicUs } from "./latency.js";
 import { Load } from "./load.js";
 import { type ClientOptions, clientOptions } from "./options.js";
@@ -29,7 +29,7 @@ async function readBack(options: ClientOptions, load: Load): Promise<void> {
 }
 
 async function work(options: ClientOptions): Promise<void> {
-  const load = new Load(options, dialogueFor(options.workload, options));
+  const load = new Load(options, conversationFor(options.workload, options));
   let finished: Promise<unknown> = Promise.resolve();
   const commands = createInterface({ input: process.stdin });
   commands.on("line", (line) => {

@@ -1,0 +1,42 @@
+/* The command line of ftgate. */
+#ifndef FT_GATE_OPTIONS_H
+#define FT_GATE_OPTIONS_H
+
+#include <net/if.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "gate/frame.h"
+#include "gate/siphash.h"
+
+#define PATH_BYTES_MAX 100 /* a unix socket's path takes 107 */
+
+struct options {
+	char pair[64];
+	char control[PATH_BYTES_MAX];
+	const char *log; /* NULL: stay on stderr */
+	pid_t netns_pid; /* 0: no container yet */
+	char container_if[IFNAMSIZ];
+	char lan_if[IFNAMSIZ];
+	char uplink[IFNAMSIZ];
+	unsigned char mac[MAC_BYTES];
+	unsigned mtu;
+	bool heartbeat; /* both addresses were given */
+	struct sockaddr_in heartbeat_local;
+	struct sockaddr_in heartbeat_peer;
+	unsigned char key[SIPHASH_KEY_BYTES];
+	uint64_t heartbeat_ns;
+	unsigned miss_limit;
+	uint64_t lease_ns;
+	size_t held_bytes_max;
+	size_t queued_bytes_max;
+	uint64_t generation;
+};
+
+/* -1: `why` says what is wrong. */
+int options_parse(int argc, char **argv, struct options *out, char *why, size_t why_size);
+
+#endif

@@ -118,19 +118,24 @@ export class ControlClient<M extends Methods, U extends Uploads> {
       (error, reply) => (error ? reject(this.#failure(error, name)) : resolve(reply as Buffer)),
     );
     const stop = cancelOn(options.signal, call);
-    // Settled by now or soon: the reply may come before all is written, when the peer refuses.
+    // The answer may come before all is written, when the peer refuses or is lost.
     const ended = new AbortController();
-    promise.catch(() => {}).finally(() => ended.abort());
+    const answered = () => {
+      ended.abort();
+      body.destroy();
+    };
+    promise.then(answered, answered);
     try {
       await writeAll(call, encodeMessage(header, subject), body, ended.signal);
-      return decodeReply(await promise, spec.reply, subject) as z.output<U[K]["reply"]>;
     } catch (error) {
-      call.cancel();
-      throw error;
-    } finally {
-      stop();
-      body.destroy();
+      if (!ended.signal.aborted) {
+        call.cancel();
+        body.destroy();
+        throw error;
+      }
     }
+    const reply = await promise.finally(stop);
+    return decodeReply(reply, spec.reply, subject) as z.output<U[K]["reply"]>;
   }
 
   close(): void {

@@ -5,16 +5,17 @@
  * Invariants: what runs in a host's namespaces dies with its first process; whatever carries the lab's name
  * (namespaces, control groups, folders) is the lab's and is removed by `down`.
  */
-import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { cpSync, existsSync, mkdirSync, readdirSync, rmdirSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
 import type Docker from "dockerode";
+import { installToolkit } from "../../criu/toolkit.js";
 import { FtError } from "../../orchestrator/errors/error.js";
 import { initAuthority, joinAuthority, startAgent, stopAgent } from "./agent.js";
 import { removeCgroups } from "./cgroups.js";
 import { dockerOf, hasSocket, killDockerd, startDockerd } from "./dockerd.js";
 import { daemonRuns, enter, HIDDEN_FOLDERS, powerOn } from "./host.js";
 import type { HostLayout, LabLayout } from "./layout.js";
-import { labLayout, labNameFrom, usage } from "./layout.js";
+import { checkoutRoot, labLayout, labNameFrom, usage } from "./layout.js";
 import type { LinkName } from "./network.js";
 import { layCables, linkStates, netnsPath, plugIn, removeNetns, setLinks } from "./network.js";
 import {
@@ -96,6 +97,7 @@ export class Lab {
     const foldersMade = HIDDEN_FOLDERS.filter((folder) => !existsSync(folder));
     const state: LabState = { version: 1, hosts: options.hosts, agents: false, foldersMade };
     writeState(layout.stateFile, state);
+    await this.furnish(layout, options);
     await layCables(layout);
     await Promise.all(
       layout.hosts.map(async (host) => {
@@ -106,6 +108,20 @@ export class Lab {
     if (options.agents) {
       await this.startAgents(layout, options);
       writeState(layout.stateFile, { ...state, agents: true });
+    }
+  }
+
+  /** Puts the CRIU toolkit on every host's disk, as an installation would. */
+  private async furnish(layout: LabLayout, options: UpOptions): Promise<void> {
+    if (!options.agents) return;
+    const source = join(checkoutRoot(), "build/toolkit");
+    const { warnings } = await installToolkit(source, options.progress);
+    for (const warning of warnings) options.progress(`warning: ${warning}`);
+    for (const host of layout.hosts) {
+      const target = join(host.dir, "var/lib/ftctl/toolkit");
+      rmSync(target, { recursive: true, force: true });
+      mkdirSync(dirname(target), { recursive: true });
+      cpSync(source, target, { recursive: true, preserveTimestamps: true });
     }
   }
 

@@ -2,8 +2,9 @@
 import { spawn } from "node:child_process";
 import { join } from "node:path";
 import Table from "cli-table3";
-import { Command, Option } from "commander";
+import { Command, CommanderError, Option } from "commander";
 import { asFtError } from "../../orchestrator/errors/error.js";
+import { workload, workloadName } from "../workloads/workloads.js";
 import { buildImage, importImage, parseCopy } from "./image.js";
 import { type HostStatus, Lab } from "./lab.js";
 import { checkoutRoot, usage } from "./layout.js";
@@ -31,7 +32,7 @@ function program(lab: Lab): Command {
   const main = new Command("ftlab").description(
     "Hosts for trying and testing ftctl, on one machine",
   );
-  main.enablePositionalOptions();
+  main.enablePositionalOptions().exitOverride();
   lifeCycleCommands(main, lab);
   faultCommands(main, lab);
   contentCommands(main, lab);
@@ -135,6 +136,17 @@ function contentCommands(main: Command, lab: Lab): void {
     .allowUnknownOption()
     .action((where: string, command: string[]) => runOn(lab, where, command));
   main
+    .command("workload <name>")
+    .description("make the image of a test workload, load it, and print how to run it")
+    .action(async (text: string) => {
+      const { image: request, port, runOptions, protocol } = workload(workloadName(text));
+      const archive = await buildImage(lab.caches(), request);
+      await importImage(lab, archive);
+      const options = ["-d", "--network", "none", ...runOptions].join(" ");
+      say(`port ${port}; ${protocol}`);
+      process.stdout.write(`docker run ${options} --name ${text} ${archive.tag}\n`);
+    });
+  main
     .command("image <name>")
     .description("make a Docker image from Debian packages and load it on every running host")
     .option("--packages <names>", "comma-separated", list, [])
@@ -234,6 +246,8 @@ function table(hosts: HostStatus[]): string {
 try {
   await program(new Lab(process.env)).parseAsync();
 } catch (thrown) {
+  // Help that was asked for is no error; a wrong command line has been explained already.
+  if (thrown instanceof CommanderError) process.exit(thrown.exitCode === 0 ? 0 : 2);
   const error = asFtError(thrown, "ftlab");
   say(`ftlab: ${error.subject}: ${error.message} (${error.code})`);
   for (const line of error.quoted) say(`  | ${line}`);

@@ -1,12 +1,13 @@
 /**
  * `protect` and `unprotect`: a plain container becomes a pair, and back.
  *
- * Invariant O1: until the pair is made, whatever fails leaves the original container as it was: each step puts
- * its undo on the stack, and the stack is unwound in reverse.
+ * Invariant O1: until the pair is made, whatever fails leaves the original container as it was: each step adds
+ * its undo, and they are carried out in reverse.
  */
 import { randomBytes } from "node:crypto";
 import type { ResolvedPolicy } from "../../policies/resolve.js";
 import type { Progress } from "../agent/api-types.js";
+import { Rollback } from "../docker/rollback.js";
 import { asFtError, FtError } from "../errors/error.js";
 import { limits } from "../limits.js";
 import { Pair, type PairHost } from "./pair.js";
@@ -52,11 +53,6 @@ export function newRecord(
   };
 }
 
-interface Undo {
-  what: string;
-  run: () => Promise<void>;
-}
-
 /** @throws what failed, after everything was undone; failures of the undoing are quoted in its message */
 export async function protect(
   host: PairHost,
@@ -66,27 +62,22 @@ export async function protect(
   add: (pair: Pair) => void,
   tell: Tell,
 ): Promise<Pair> {
-  const undos: Undo[] = [];
+  const rollback = new Rollback();
   const pair = new Pair(host, record, "starting");
-  try {
-    await pair.exclusively(() => build(pair, origins, origin, add, undos, tell));
-    tell({ step: "checkpoint", message: `first checkpoint to ${record.peer}` });
-    await untilProtected(pair);
-    await origins.remove(origin.id);
-    await pair.save({ originalId: "" });
-    return pair;
-  } catch (error) {
-    tell({ step: "undo", message: "something failed: bringing the original container back" });
-    pair.close();
-    const failed = await unwind(undos);
-    const cause = asFtError(error, `container ${record.name}`);
-    if (failed.length === 0) throw cause;
-    throw new FtError({
-      ...cause.toJSON(),
-      message: `${cause.message}; and undoing failed: ${failed.join("; ")}`,
-      cause,
-    });
-  }
+  return rollback.guard(`container ${record.name}`, async () => {
+    try {
+      await pair.exclusively(() => build(pair, origins, origin, add, rollback, tell));
+      tell({ step: "checkpoint", message: `first checkpoint to ${record.peer}` });
+      await untilProtected(pair);
+      await origins.remove(origin.id);
+      await pair.save({ originalId: "" });
+      return pair;
+    } catch (error) {
+      tell({ step: "undo", message: "something failed: bringing the original container back" });
+      pair.close();
+      throw error;
+    }
+  });
 }
 
 async function build(
@@ -94,12 +85,12 @@ async function build(
   origins: OriginControl,
   origin: Origin,
   add: (pair: Pair) => void,
-  undos: Undo[],
+  rollback: Rollback,
   tell: Tell,
 ): Promise<void> {
   const { host, record } = pair;
   tell({ step: "standby", message: `creating the warm standby on ${record.peer}` });
-  undos.push({ what: "remove the standby", run: () => pair.peer.remove(record.id) });
+  rollback.add("remove the standby", () => pair.peer.remove(record.id));
   await pair.peer.buildStandby(record, (message, done, total) =>
     tell({
       step: "image",
@@ -112,15 +103,12 @@ async function build(
   const { containerId, undo } = await origins.replace(origin, (message) =>
     tell({ step: "recreate", message }),
   );
-  undos.push({ what: "bring the original container back", run: undo });
-  undos.push({
-    what: "end what runs for the pair",
-    run: async () => {
-      await stopEpochs(pair, "protect failed");
-      pair.record = { ...pair.record, containerId: "" };
-      await tearDown(pair);
-      await host.records.remove(record.id);
-    },
+  rollback.add("bring the original container back", undo);
+  rollback.add("end what runs for the pair", async () => {
+    await stopEpochs(pair, "protect failed");
+    pair.record = { ...pair.record, containerId: "" };
+    await tearDown(pair);
+    await host.records.remove(record.id);
   });
   await pair.save({ containerId });
   tell({ step: "start", message: `starting ${record.name}` });
@@ -128,16 +116,6 @@ async function build(
   pair.enter("unprotected", "started; no checkpoint yet");
   await pair.refreshPeer();
   add(pair);
-}
-
-async function unwind(undos: Undo[]): Promise<string[]> {
-  const failed: string[] = [];
-  for (const { what, run } of undos.reverse()) {
-    await run().catch((error: unknown) =>
-      failed.push(`${what}: ${asFtError(error, what).message}`),
-    );
-  }
-  return failed;
 }
 
 /** The planner starts the epochs as soon as the standby is ready; here it is only waited for. */

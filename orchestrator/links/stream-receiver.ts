@@ -2,11 +2,13 @@
  * The stream port: takes epochs in from the primaries of the pairs whose standby we are, spools each into a
  * file and hands it to the checkpoint store; what the store says goes back as the reply.
  *
+ * The spool is a tmpfs, so files are written synchronously (see stream-sender.ts).
+ *
  * Invariants: a file is handed on only when it has exactly the announced length; a file that is not handed
  * on, or not committed, is removed; of one pair at most one epoch is being committed; a newer connection of
  * a pair ends the older one.
  */
-import { type FileHandle, open, rm } from "node:fs/promises";
+import { closeSync, openSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { TLSSocket } from "node:tls";
 import type { Logger } from "pino";
@@ -155,7 +157,7 @@ export class StreamReceiver {
       const reply = failure ?? (await this.#commit(header, path, peer));
       socket.write(encodeReply(header, reply));
     } finally {
-      await rm(path, { force: true });
+      rmSync(path, { force: true });
     }
   }
 
@@ -180,21 +182,22 @@ export class StreamReceiver {
   /** Writes the body to the file; a full disk is told to the sender after the rest has been skipped. */
   async #spool(queue: ChunkQueue, path: string, length: number): Promise<EpochReply | undefined> {
     let failure: EpochReply | undefined;
-    let file: FileHandle | undefined;
+    let file: number | undefined;
     try {
-      file = await open(path, "wx", 0o600).catch((error) => {
-        failure = spoolRefusal(error);
-        return undefined;
-      });
+      file = openSync(path, "wx", 0o600);
+    } catch (error) {
+      failure = spoolRefusal(error as NodeJS.ErrnoException);
+    }
+    try {
       let missing = length;
       while (missing > 0) {
         const chunks = await queue.some(missing, this.#stallTimeoutMs);
         missing -= lengthOf(chunks);
-        if (failure === undefined) failure = await writeChunks(file!, chunks);
+        if (file !== undefined) failure ??= writeChunks(file, chunks);
       }
       return failure;
     } finally {
-      await file?.close();
+      if (file !== undefined) closeSync(file);
     }
   }
 

@@ -1,6 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { open } from "node:fs/promises";
+import { closeSync, openSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import { type TLSSocket, connect as tlsConnect } from "node:tls";
@@ -10,6 +9,7 @@ import { FtError } from "../errors/error.js";
 import { faultsFrom } from "../faults/faults.js";
 import { type EpochReply, encodeFrameHeader, FrameType } from "./frame.js";
 import { tlsOptionsOf } from "./identity.js";
+import { writeChunks } from "./spool-file.js";
 import {
   type ReceivedEpoch,
   StreamReceiver,
@@ -220,17 +220,17 @@ describe("refusals", () => {
     expect(sender.connected).toBe(true);
   });
 
-  it("of a full disk say so", async () => {
+  it("of a full disk say so", () => {
     // /dev/full opens, and refuses every write with ENOSPC.
-    const full = await open("/dev/full", "w");
+    const full = openSync("/dev/full", "w");
     try {
-      expect(await writeChunks(full, [Buffer.alloc(10), Buffer.alloc(10)])).toMatchObject({
+      expect(writeChunks(full, [Buffer.alloc(10), Buffer.alloc(10)])).toMatchObject({
         outcome: "refused",
         code: "space",
         errno: 28,
       });
     } finally {
-      await full.close();
+      closeSync(full);
     }
   });
 });

@@ -1,0 +1,562 @@
+#include "dump/dump.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "dump/clock.h"
+#include "dump/logs.h"
+#include "dump/meta.h"
+#include "dump/scan.h"
+#include "dump/target.h"
+#include "fault/fault.h"
+#include "line/line.h"
+
+enum {
+	START_US_MAX = 10000000,  /* from starting CRIU to parked; the first time it probes the kernel */
+	GATE_US_MAX = 1000000,
+	GRACE_US_MAX = 2000000,   /* over the freeze limit, for CRIU to undo everything */
+	EXIT_US_MAX = 5000000,    /* from the thaw to CRIU's exit */
+};
+
+/* What one dump_epoch() holds; everything in it is let go by finish(). */
+struct attempt {
+	struct dumper *self;
+	const struct dump_request *request;
+	struct dump_result *result;
+	int blob;
+	struct epoch_writer *writer;
+	struct scan scan;
+	bool let_go;  /* CRIU was told to seize */
+	bool thawed;  /* ... and the tasks run again */
+	bool scanned; /* files_scan() was called: commit or rollback */
+	uint64_t limit_at_us, monotonic_ns;
+};
+
+static int fail(struct dumper *self, const char *code, const char *stage, int error, const char *format, ...)
+	__attribute__((format(printf, 5, 6)));
+
+/* The first reason is the one that is told. */
+static int fail(struct dumper *self, const char *code, const char *stage, int error, const char *format, ...)
+{
+	if (self->code != NULL)
+		return -1;
+	self->code = code;
+	self->stage = stage;
+	self->error = error;
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(self->detail, sizeof self->detail, format, arguments);
+	va_end(arguments);
+	return -1;
+}
+
+static void forget_failure(struct dumper *self)
+{
+	self->code = self->stage = NULL;
+	self->error = 0;
+	self->detail[0] = self->log[0] = 0;
+}
+
+/* ---- before the freeze ---- */
+
+static int start_engine(struct dumper *self)
+{
+	const struct engine_places places = {
+		.toolkit = &self->toolkit, .container = &self->container,
+		.work = self->work, .logs = self->logs, .kdat = self->kdat,
+		.app_pid = self->app_pid, .app_host_pid = self->app_host_pid, .quiet = true,
+	};
+	const char *stage;
+	if (engine_start(&self->engine, &places, ++self->sequence, &stage) == 0)
+		return 0;
+	int error = errno;
+	return fail(self, "criu", "start", error, "CRIU could not be started: %s: %s", stage, strerror(error));
+}
+
+int dump_arm(struct dumper *self)
+{
+	forget_failure(self);
+	if (!enter_container_alive(&self->container))
+		return fail(self, "gone", "target", ESRCH, "the container has ended");
+	if (self->app_host_pid != 0 && kill(self->app_host_pid, 0) != 0)
+		self->app_host_pid = 0;
+	if (self->app_host_pid == 0) {
+		engine_drop(&self->engine, self->work);
+		if (target_find(&self->container, &self->app_pid, &self->app_host_pid, self->detail, sizeof self->detail) != 0) {
+			self->code = errno == ESRCH ? "gone" : "criu";
+			self->stage = "target";
+			self->error = errno;
+			return -1;
+		}
+	}
+	return self->engine.pid != 0 ? 0 : start_engine(self);
+}
+
+static void note_log(struct dumper *self)
+{
+	char kept[48];
+	snprintf(kept, sizeof kept, "fail-%08" PRIu64 ".log", self->engine.sequence);
+	if (renameat(self->logs, self->engine.log_name, self->logs, kept) == 0)
+		snprintf(self->log, sizeof self->log, "%s/logs/%s", self->work_path, kept);
+}
+
+/* CRIU failed: its own words become the detail. */
+static int fail_criu(struct dumper *self, const char *stage, const char *what)
+{
+	char quoted[DETAIL_BYTES_MAX];
+	logs_quote(self->logs, self->engine.log_name, quoted, sizeof quoted);
+	if (quoted[0] == 0)
+		logs_quote(self->logs, "criu.stderr", quoted, sizeof quoted);
+	bool gone = kill(self->app_host_pid, 0) != 0 && errno == ESRCH;
+	return fail(self, gone ? "gone" : "criu", stage, 0, "%s%s%s", gone ? "the application has ended" : what,
+		    quoted[0] != 0 ? "\n" : "", quoted);
+}
+
+static int await_parked(struct dumper *self)
+{
+	uint64_t deadline = clock_us() + START_US_MAX;
+	while (!self->engine.parked) {
+		struct hook_message message;
+		switch (engine_wait(&self->engine, -1, deadline, &message)) {
+		case ENGINE_EXITED:
+			return fail_criu(self, "start", "CRIU ended before it was asked to do anything");
+		case ENGINE_TIMEOUT:
+			return fail(self, "timeout", "start", ETIMEDOUT, "CRIU did not get ready in time");
+		default:
+			break;
+		}
+	}
+	return 0;
+}
+
+static int open_blob(struct attempt *attempt)
+{
+	struct dumper *self = attempt->self;
+	attempt->blob = open(attempt->request->path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (attempt->blob >= 0)
+		attempt->writer = epoch_writer_open(attempt->blob, self->blob_bytes_max);
+	if (attempt->writer != NULL)
+		return 0;
+	int error = errno;
+	return fail(self, "pack", "open", error, "%s: %s", attempt->request->path, strerror(error));
+}
+
+static int check_order(struct dumper *self, const struct dump_request *request)
+{
+	if (request->epoch <= self->last_epoch)
+		return fail(self, "usage", "order", EINVAL, "epoch %" PRIu64 " is not above %" PRIu64, request->epoch,
+			    self->last_epoch);
+	if (request->generation < self->last_generation)
+		return fail(self, "usage", "order", EINVAL, "generation %" PRIu64 " is below %" PRIu64,
+			    request->generation, self->last_generation);
+	return 0;
+}
+
+static int prepare(struct attempt *attempt)
+{
+	struct dumper *self = attempt->self;
+	const struct dump_request *request = attempt->request;
+	if (check_order(self, request) != 0 || dump_arm(self) != 0 || await_parked(self) != 0)
+		return -1;
+	if (gate_connect(&self->gate, clock_us() + GATE_US_MAX) != 0)
+		return fail(self, "barrier", "connect", errno, "%s", self->gate.error);
+	if (open_blob(attempt) != 0)
+		return -1;
+	attempt->result->full = request->base == 0 || request->base != self->base_epoch;
+	if (attempt->result->full && self->blob_unacked)
+		files_reset(self->files);
+	attempt->scan.index = self->files;
+	attempt->scan.writer = attempt->writer;
+	attempt->scan.tree = &self->tree;
+	attempt->scan.root = self->app_host_pid;
+	attempt->scan.mapped = self->mapped;
+	if (scan_prepare(&attempt->scan) != 0)
+		return fail(self, "files", "thread", errno, "%s", strerror(errno));
+	return 0;
+}
+
+/* ---- frozen ---- */
+
+/* Waits for one message of the hook, or notes why it will not come. */
+static int await_hook(struct attempt *attempt, enum hook_kind wanted, const char *stage, struct hook_message *message)
+{
+	struct dumper *self = attempt->self;
+	for (;;) {
+		switch (engine_wait(&self->engine, -1, attempt->limit_at_us, message)) {
+		case ENGINE_MESSAGE:
+			if (message->kind == (uint32_t)wanted)
+				return 0;
+			if (message->kind == HOOK_THAWED)
+				attempt->thawed = true; /* CRIU failed and undid everything */
+			continue;
+		case ENGINE_EXITED:
+			attempt->thawed = true;
+			return fail_criu(self, stage, "CRIU failed");
+		default:
+			return fail(self, "timeout", stage, ETIMEDOUT, "not done within the freeze limit of %" PRIu64 " ms",
+				    self->freeze_limit_us / 1000);
+		}
+	}
+}
+
+static void event_frozen(uint64_t epoch)
+{
+	struct line_writer line;
+	line_begin(&line, "event frozen");
+	line_u64(&line, "epoch", epoch);
+	line_end(&line);
+	dump_event(line.text, line.length);
+}
+
+static int freeze(struct attempt *attempt)
+{
+	struct dumper *self = attempt->self;
+	struct hook_message message;
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	attempt->monotonic_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	attempt->result->frozen_at_us = attempt->monotonic_ns / 1000;
+	attempt->limit_at_us = attempt->result->frozen_at_us + self->freeze_limit_us;
+	if (engine_say(&self->engine, HOOK_GO, self->freeze_limit_us) != 0)
+		return fail_criu(self, "seize", "CRIU is gone");
+	attempt->let_go = true;
+	if (await_hook(attempt, HOOK_FROZEN, "seize", &message) != 0)
+		return -1;
+	attempt->result->freeze_us = message.frozen_us;
+	return 0;
+}
+
+static int await_scan(struct attempt *attempt)
+{
+	struct dumper *self = attempt->self;
+	struct hook_message message;
+	for (;;) {
+		switch (engine_wait(&self->engine, attempt->scan.done, attempt->limit_at_us, &message)) {
+		case ENGINE_OTHER:
+			attempt->result->files_us = attempt->scan.us;
+			attempt->result->files = attempt->scan.stats;
+			if (attempt->scan.result == 0)
+				return 0;
+			return fail(self, "files", "scan", attempt->scan.error, "%s: %s", files_error(self->files),
+				    strerror(attempt->scan.error));
+		case ENGINE_MESSAGE:
+			if (message.kind == HOOK_THAWED)
+				return fail(self, "timeout", "scan", ETIMEDOUT, "CRIU let go before the files were read");
+			continue;
+		case ENGINE_EXITED:
+			attempt->thawed = true;
+			return fail_criu(self, "scan", "CRIU ended before the files were read");
+		default:
+			return fail(self, "timeout", "scan", ETIMEDOUT, "the files were not read within the freeze limit");
+		}
+	}
+}
+
+static int capture(struct attempt *attempt)
+{
+	struct dumper *self = attempt->self;
+	struct hook_message message;
+	if (gate_mark(&self->gate, attempt->request->epoch, attempt->limit_at_us) != 0)
+		return fail(self, "barrier", "mark", errno, "%s", self->gate.error);
+	event_frozen(attempt->request->epoch);
+	if (ft_fault("dump.frozen") != 0)
+		return fail(self, "criu", "frozen", errno, "an error was injected at dump.frozen");
+	attempt->scanned = true;
+	scan_begin(&attempt->scan);
+	if (engine_say(&self->engine, HOOK_CAPTURE, 0) != 0)
+		return fail_criu(self, "capture", "CRIU is gone");
+	if (await_hook(attempt, HOOK_DETACHING, "capture", &message) != 0)
+		return -1;
+	attempt->result->criu_us = message.frozen_us;
+	return await_scan(attempt);
+}
+
+/* ---- running again ---- */
+
+/* Tells the gate at once, then the agent. */
+static void announce_thaw(struct attempt *attempt)
+{
+	struct dumper *self = attempt->self;
+	if (gate_thaw(&self->gate, clock_us() + GATE_US_MAX) != 0)
+		(void)fail(self, "barrier", "thaw", errno, "%s", self->gate.error);
+	struct line_writer line;
+	line_begin(&line, "event thawed");
+	line_u64(&line, "epoch", attempt->request->epoch);
+	line_u64(&line, "pause_us", attempt->result->pause_us);
+	line_end(&line);
+	dump_event(line.text, line.length);
+}
+
+static int await_exit(struct attempt *attempt)
+{
+	struct dumper *self = attempt->self;
+	struct hook_message message;
+	uint64_t deadline = clock_us() + EXIT_US_MAX;
+	for (;;) {
+		switch (engine_wait(&self->engine, -1, deadline, &message)) {
+		case ENGINE_EXITED:
+			return engine_succeeded(&self->engine) ? 0 : fail_criu(self, "exit", "CRIU failed");
+		case ENGINE_TIMEOUT:
+			return fail(self, "timeout", "exit", ETIMEDOUT, "CRIU did not end after the thaw");
+		default:
+			break;
+		}
+	}
+}
+
+static int check_running(struct attempt *attempt)
+{
+	struct dumper *self = attempt->self;
+	if (tree_read(&self->tree, self->app_host_pid) != 0)
+		return fail(self, "gone", "thaw", ESRCH, "the application has ended");
+	attempt->result->processes = self->tree.processes;
+	attempt->result->threads = self->tree.threads;
+	if (self->tree.traced != 0)
+		return fail(self, "criu", "thaw", 0, "%zu threads are still stopped", self->tree.traced);
+	return 0;
+}
+
+static int thaw(struct attempt *attempt)
+{
+	struct dumper *self = attempt->self;
+	struct hook_message message;
+	if (engine_say(&self->engine, HOOK_RELEASE, 0) != 0)
+		return fail_criu(self, "thaw", "CRIU is gone");
+	if (await_hook(attempt, HOOK_THAWED, "thaw", &message) != 0)
+		return -1;
+	attempt->thawed = true;
+	attempt->result->pause_us = message.frozen_us;
+	announce_thaw(attempt);
+	if (await_exit(attempt) != 0 || check_running(attempt) != 0)
+		return -1;
+	if (ft_fault("dump.thawed") != 0)
+		return fail(self, "criu", "thawed", errno, "an error was injected at dump.thawed");
+	return self->code == NULL ? 0 : -1;
+}
+
+/* ---- pack ---- */
+
+static uint64_t pipe_of(pid_t pid, int fd)
+{
+	char path[48], link[64] = "";
+	uint64_t inode;
+	snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)pid, fd);
+	if (readlink(path, link, sizeof link - 1) > 0 && sscanf(link, "pipe:[%19" SCNu64 "]", &inode) == 1)
+		return inode;
+	return 0;
+}
+
+static int write_meta(struct attempt *attempt)
+{
+	struct dumper *self = attempt->self;
+	struct meta meta = { .app_pid = self->app_pid, .monotonic_ns = attempt->monotonic_ns };
+	for (int i = 0; i < 3; i++)
+		meta.pipe_ino[i] = pipe_of(self->container.init_pid, i);
+	return meta_write(self->engine.images, &meta);
+}
+
+static int finish_blob(struct attempt *attempt, struct epoch_header *header)
+{
+	struct dumper *self = attempt->self;
+	snprintf(header->pair, sizeof header->pair, "%s", self->pair);
+	files_stamp(self->files, header);
+	if (epoch_writer_finish(attempt->writer, header) != 0)
+		return fail(self, "pack", "finish", errno, "%s: %s", attempt->request->path, strerror(errno));
+	attempt->result->bytes = header->total_bytes;
+	files_commit(self->files);
+	attempt->scanned = false;
+	self->blob_unacked = true;
+	return 0;
+}
+
+static int pack(struct attempt *attempt)
+{
+	struct dumper *self = attempt->self;
+	const struct dump_request *request = attempt->request;
+	struct dump_result *result = attempt->result;
+	if (files_verify(self->files) != 0)
+		return fail(self, "files", "verify", errno, "%s: %s", files_error(self->files), strerror(errno));
+	if (ft_fault("dump.pack") != 0)
+		return fail(self, "pack", "images", errno, "an error was injected at dump.pack");
+	if (write_meta(attempt) != 0 || images_delta(result->full ? -1 : self->base_images, self->engine.images,
+						     attempt->writer, &result->images) != 0)
+		return fail(self, "pack", "images", errno, "%s", strerror(errno));
+	struct epoch_header header = {
+		.flags = result->full ? EPOCH_FULL : 0,
+		.generation = request->generation,
+		.epoch = request->epoch,
+		.base_epoch = result->full ? 0 : request->base,
+	};
+	return finish_blob(attempt, &header);
+}
+
+/* ---- the end, whatever happened ---- */
+
+/* Makes CRIU let go of the tasks: by asking, by waiting, and only then by force. */
+static void undo_freeze(struct attempt *attempt)
+{
+	struct dumper *self = attempt->self;
+	if (self->engine.pid == 0 || !attempt->let_go)
+		return;
+	if (!attempt->thawed)
+		(void)engine_say(&self->engine, HOOK_ABORT, 0); /* a lost socket tells it the same */
+	uint64_t now = clock_us();
+	uint64_t from = attempt->limit_at_us > now ? attempt->limit_at_us : now;
+	struct hook_message message;
+	while (self->engine.pid != 0) {
+		enum engine_news news = engine_wait(&self->engine, -1, from + GRACE_US_MAX, &message);
+		if (news == ENGINE_TIMEOUT) {
+			engine_drop(&self->engine, self->work);
+			size_t used = strlen(self->detail);
+			snprintf(self->detail + used, sizeof self->detail - used, "\nCRIU had to be killed");
+		}
+	}
+}
+
+static void give_back(struct attempt *attempt)
+{
+	struct dumper *self = attempt->self;
+	undo_freeze(attempt);
+	if (attempt->let_go) {
+		if (self->gate.marked)
+			announce_thaw(attempt);
+		if (tree_read(&self->tree, self->app_host_pid) == 0 && self->tree.traced != 0)
+			(void)fail(self, "criu", "thaw", 0, "%zu threads are still stopped", self->tree.traced);
+	}
+	if (self->engine.pid == 0 && self->engine.sequence != 0) {
+		note_log(self);
+		engine_drop(&self->engine, self->work);
+	}
+	scan_end(&attempt->scan);
+	if (attempt->scanned)
+		files_rollback(self->files);
+	if (attempt->blob >= 0)
+		(void)unlink(attempt->request->path); /* a blob that is left does not verify */
+}
+
+/* The new images become the base of the next delta. */
+static void keep_images(struct dumper *self, const struct dump_request *request)
+{
+	assert(request->epoch > self->last_epoch && request->generation >= self->last_generation);
+	assert(self->garbage_name[0] == 0);
+	if (self->base_images >= 0)
+		close(self->base_images);
+	memcpy(self->garbage_name, self->base_name, sizeof self->garbage_name);
+	memcpy(self->base_name, self->engine.images_name, sizeof self->base_name);
+	self->base_images = self->engine.images;
+	self->base_epoch = self->last_epoch = request->epoch;
+	self->last_generation = request->generation;
+	engine_init(&self->engine);
+}
+
+static void close_attempt(struct attempt *attempt)
+{
+	scan_end(&attempt->scan);
+	epoch_writer_close(attempt->writer);
+	if (attempt->blob >= 0)
+		close(attempt->blob);
+}
+
+int dump_epoch(struct dumper *self, const struct dump_request *request, struct dump_result *result)
+{
+	uint64_t from = clock_us();
+	memset(result, 0, sizeof *result);
+	forget_failure(self);
+	dump_tidy(self);
+	struct attempt attempt = {
+		.self = self, .request = request, .result = result, .blob = -1, .scan = { .begin = -1, .done = -1 },
+	};
+	/* 1 */ int ok = prepare(&attempt) == 0;
+	/* 2 */ ok = ok && freeze(&attempt) == 0;
+	/* 3 */ ok = ok && capture(&attempt) == 0;
+	/* 4 */ ok = ok && thaw(&attempt) == 0;
+	uint64_t thawed_at = clock_us();
+	/* 5 */ ok = ok && pack(&attempt) == 0;
+	if (ok)
+		keep_images(self, request);
+	else
+		give_back(&attempt);
+	close_attempt(&attempt);
+	result->pack_us = clock_us() - thawed_at;
+	result->wall_us = clock_us() - from;
+	assert(!self->gate.marked);
+	assert(ok == (self->code == NULL));
+	return ok ? 0 : -1;
+}
+
+static int presync_into(struct attempt *attempt)
+{
+	struct dumper *self = attempt->self;
+	const struct files_scan_options options = { .frozen = 0 };
+	uint64_t from = clock_us();
+	attempt->scanned = true;
+	if (files_scan(self->files, attempt->writer, &options, &attempt->result->files) != 0)
+		return fail(self, "files", "scan", errno, "%s: %s", files_error(self->files), strerror(errno));
+	attempt->result->files_us = clock_us() - from;
+	struct epoch_header header = { .flags = EPOCH_FILES_ONLY, .generation = attempt->request->generation };
+	return finish_blob(attempt, &header);
+}
+
+int dump_presync(struct dumper *self, const struct dump_request *request, struct dump_result *result)
+{
+	uint64_t from = clock_us();
+	memset(result, 0, sizeof *result);
+	forget_failure(self);
+	struct attempt attempt = {
+		.self = self, .request = request, .result = result, .blob = -1, .scan = { .begin = -1, .done = -1 },
+	};
+	int ok = open_blob(&attempt) == 0 && presync_into(&attempt) == 0;
+	if (!ok && attempt.scanned)
+		files_rollback(self->files);
+	if (!ok && attempt.blob >= 0)
+		(void)unlink(request->path); /* what is left does not verify */
+	close_attempt(&attempt);
+	result->wall_us = clock_us() - from;
+	return ok ? 0 : -1;
+}
+
+void dump_acked(struct dumper *self, uint64_t epoch)
+{
+	/* Presync blobs carry epoch 0; they come before any dump. */
+	if (epoch == self->last_epoch)
+		self->blob_unacked = false;
+}
+
+void dump_reset(struct dumper *self)
+{
+	files_reset(self->files);
+	self->blob_unacked = false;
+	self->base_epoch = 0;
+}
+
+void dump_tidy(struct dumper *self)
+{
+	if (self->garbage_name[0] != 0)
+		(void)engine_remove_images(self->work, self->garbage_name); /* wiped by name on the next start */
+	self->garbage_name[0] = 0;
+	if (logs_prune(self->logs, self->log_keep) != 0)
+		fprintf(stderr, "ftdump: logs: %s\n", strerror(errno));
+}
+
+void dump_stop(struct dumper *self)
+{
+	engine_drop(&self->engine, self->work);
+	gate_close(&self->gate);
+	files_close(self->files);
+	if (self->base_images >= 0)
+		close(self->base_images);
+	(void)engine_remove_images(self->work, self->base_name); /* the agent removes the whole folder with the pair */
+	dump_tidy(self);
+	enter_toolkit_close(&self->toolkit);
+	enter_container_close(&self->container);
+}

@@ -1,0 +1,361 @@
+/*
+ * libfthook.so: preloaded into the CRIU process alone, by CRIU's own dynamic loader. It tells ftdump where the
+ * dump stands and holds CRIU still at three places, none of which needs a change to CRIU (see hook/message.h).
+ *
+ * Where the places are, in CRIU 4.2.1: cr_dump_tasks() → collect_pstree() arms alarm(timeout), seizes every
+ * task, and calls alarm(0) the moment all are stopped; collect_namespaces() (sock_diag), memory and files
+ * come after. So `alarm(0)` after the first PTRACE_SEIZE is the barrier. Tasks run again by
+ * PTRACE_DETACH in pstree_switch_state(), after all images are written.
+ *
+ * Invariants:
+ *  - Between the first PTRACE_SEIZE and the last PTRACE_DETACH no wait is without a bound: the freeze limit
+ *    ends it, and so does the loss of the socket.
+ *  - CRIU is never killed in that time, not even with its parent: killed half-way it would leave its parasite
+ *    in a task or a socket in repair mode. It is made to fail instead, and undoes everything itself.
+ *  - Without environment switches every function is the libc's own.
+ */
+#include "hook/message.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef TCP_REPAIR_OFF_NO_WP
+#define TCP_REPAIR_OFF_NO_WP (-1)
+#endif
+
+enum { SEND_WINDOW_BYTES = 65535, CHECK_EVERY_US = 1000 };
+
+enum stage { STAGE_START, STAGE_SEIZING, STAGE_FROZEN, STAGE_DETACHING, STAGE_THAWED };
+
+static struct {
+	const char *kdat;
+	int socket;
+	long target;
+	bool no_probe, send_window;
+	enum stage stage;
+	unsigned seized, detached;
+	bool aborted;
+	uint64_t frozen_at_us, limit_us, check_at_us;
+} hook = { .socket = -1 };
+
+static const char kdat_prefix[] = "/run/criu.kdat";
+
+static uint64_t now_us(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static long number_from(const char *name)
+{
+	const char *text = getenv(name);
+	return text == NULL ? -1 : strtol(text, NULL, 10);
+}
+
+__attribute__((constructor)) static void hook_load(void)
+{
+	hook.kdat = getenv(HOOK_ENV_KDAT);
+	hook.no_probe = getenv(HOOK_ENV_NO_PROBE) != NULL;
+	hook.send_window = getenv(HOOK_ENV_SEND_WINDOW) != NULL;
+	hook.socket = (int)number_from(HOOK_ENV_SOCKET);
+	hook.target = number_from(HOOK_ENV_TARGET);
+}
+
+/* ---- talking to ftdump ---- */
+
+static void socket_lost(void)
+{
+	syscall(SYS_close, hook.socket);
+	hook.socket = -1;
+}
+
+static void say(enum hook_kind kind)
+{
+	struct hook_message message = { .kind = kind, .threads = hook.seized };
+	if (hook.frozen_at_us != 0)
+		message.frozen_us = now_us() - hook.frozen_at_us;
+	if (hook.socket >= 0 && send(hook.socket, &message, sizeof message, MSG_NOSIGNAL) != sizeof message)
+		socket_lost();
+}
+
+static uint64_t left_us(void)
+{
+	if (hook.frozen_at_us == 0)
+		return UINT64_MAX;
+	uint64_t spent = now_us() - hook.frozen_at_us;
+	return spent >= hook.limit_us ? 0 : hook.limit_us - spent;
+}
+
+/* One message if there is one within `wait_us`; kind 0 for none. A lost socket is noted. */
+static struct hook_message hear(uint64_t wait_us)
+{
+	struct hook_message message = { 0 };
+	while (hook.socket >= 0) {
+		struct pollfd ready = { .fd = hook.socket, .events = POLLIN };
+		struct timespec wait = { .tv_sec = (time_t)(wait_us / 1000000),
+					 .tv_nsec = (long)(wait_us % 1000000) * 1000 };
+		int count = ppoll(&ready, 1, wait_us == UINT64_MAX ? NULL : &wait, NULL);
+		if (count < 0 && errno == EINTR && wait_us == UINT64_MAX)
+			continue;
+		if (count <= 0)
+			return message;
+		ssize_t got = recv(hook.socket, &message, sizeof message, MSG_DONTWAIT);
+		if (got == (ssize_t)sizeof message)
+			return message;
+		if (got < 0 && (errno == EINTR || errno == EAGAIN))
+			continue;
+		socket_lost();
+		message = (struct hook_message){ 0 };
+	}
+	return message;
+}
+
+/* Waits for `wanted`, for an abort, for the end of the time or of the socket. */
+static void await_frozen(enum hook_kind wanted)
+{
+	while (hook.socket >= 0) {
+		struct hook_message message = hear(left_us());
+		if (message.kind == (uint32_t)wanted)
+			return;
+		if (message.kind == HOOK_ABORT || (message.kind == 0 && left_us() == 0)) {
+			hook.aborted = true;
+			return;
+		}
+	}
+}
+
+/* Asked at every image that CRIU creates and every chunk of memory that it copies. */
+static bool must_fail(void)
+{
+	if (hook.stage != STAGE_FROZEN)
+		return false;
+	if (!hook.aborted && left_us() == 0)
+		hook.aborted = true;
+	uint64_t now = now_us();
+	if (!hook.aborted && hook.socket >= 0 && now >= hook.check_at_us) {
+		hook.check_at_us = now + CHECK_EVERY_US;
+		hook.aborted = hear(0).kind == HOOK_ABORT;
+	}
+	return hook.aborted;
+}
+
+/* ---- the three places ---- */
+
+/* SIGALRM makes CRIU give up waiting for a task that does not stop, for instance one in uninterruptible sleep. */
+static void arm_alarm(uint64_t us)
+{
+	struct itimerval timer = { .it_value = { .tv_sec = (time_t)(us / 1000000), .tv_usec = (long)(us % 1000000) } };
+	setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+static void park(void)
+{
+	arm_alarm(0); /* CRIU's own timer runs since before it was parked */
+	say(HOOK_PARKED);
+	for (;;) {
+		struct hook_message message = hear(UINT64_MAX);
+		if (message.kind == HOOK_GO) {
+			hook.limit_us = message.limit_us;
+			break;
+		}
+		if (hook.socket < 0 || message.kind == HOOK_ABORT)
+			_exit(1); /* nothing is seized yet */
+	}
+	prctl(PR_SET_PDEATHSIG, 0);
+	hook.stage = STAGE_SEIZING;
+	hook.frozen_at_us = now_us();
+	arm_alarm(hook.limit_us);
+}
+
+static void barrier(void)
+{
+	hook.stage = STAGE_FROZEN;
+	say(HOOK_FROZEN);
+	await_frozen(HOOK_CAPTURE);
+}
+
+static void before_detach(void)
+{
+	hook.stage = STAGE_DETACHING;
+	say(HOOK_DETACHING);
+	if (!hook.aborted)
+		await_frozen(HOOK_RELEASE);
+}
+
+static void after_detach(void)
+{
+	hook.detached++;
+	if (hook.detached != hook.seized)
+		return;
+	hook.stage = STAGE_THAWED;
+	say(HOOK_THAWED);
+}
+
+long ptrace(enum __ptrace_request request, ...)
+{
+	static long (*real)(enum __ptrace_request, ...);
+	if (real == NULL)
+		*(void **)&real = dlsym(RTLD_NEXT, "ptrace");
+	va_list arguments;
+	va_start(arguments, request);
+	pid_t pid = va_arg(arguments, pid_t);
+	void *address = va_arg(arguments, void *);
+	void *data = va_arg(arguments, void *);
+	va_end(arguments);
+
+	bool watched = hook.target > 0;
+	if (watched && request == PTRACE_SEIZE && pid == hook.target && hook.stage == STAGE_START)
+		park();
+	if (watched && request == PTRACE_DETACH && hook.stage == STAGE_FROZEN)
+		before_detach();
+	long result = real(request, pid, address, data);
+	int error = errno;
+	if (watched && request == PTRACE_SEIZE && result == 0 && hook.stage == STAGE_SEIZING)
+		hook.seized++;
+	if (watched && request == PTRACE_DETACH && hook.stage >= STAGE_SEIZING && hook.stage != STAGE_THAWED)
+		after_detach();
+	errno = error;
+	return result;
+}
+
+unsigned alarm(unsigned seconds)
+{
+	if (seconds == 0 && hook.stage == STAGE_SEIZING)
+		barrier();
+	struct itimerval timer = { .it_value = { .tv_sec = seconds } }, old = { 0 };
+	setitimer(ITIMER_REAL, &timer, &old);
+	return (unsigned)(old.it_value.tv_sec + (old.it_value.tv_usec > 0));
+}
+
+/* ---- files: the kdat cache, and failing on demand ---- */
+
+static const char *redirected(const char *path, char *room, size_t size)
+{
+	if (hook.kdat == NULL || strncmp(path, kdat_prefix, sizeof kdat_prefix - 1) != 0)
+		return path;
+	snprintf(room, size, "%s/%s", hook.kdat, path + sizeof "/run/" - 1);
+	return room;
+}
+
+static int open_common(int directory, const char *path, int flags, mode_t mode)
+{
+	char room[PATH_MAX];
+	if ((flags & O_CREAT) != 0 && must_fail()) {
+		errno = ECANCELED;
+		return -1;
+	}
+	return (int)syscall(SYS_openat, directory, redirected(path, room, sizeof room), flags, mode);
+}
+
+static mode_t mode_of(int flags, va_list arguments)
+{
+	return (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(arguments, mode_t) : 0;
+}
+
+#define OPEN(name)                                                       \
+	int name(const char *path, int flags, ...);                      \
+	int name(const char *path, int flags, ...)                       \
+	{                                                                \
+		va_list arguments;                                       \
+		va_start(arguments, flags);                              \
+		mode_t mode = mode_of(flags, arguments);                 \
+		va_end(arguments);                                       \
+		return open_common(AT_FDCWD, path, flags, mode);         \
+	}
+#define OPENAT(name)                                                     \
+	int name(int directory, const char *path, int flags, ...);       \
+	int name(int directory, const char *path, int flags, ...)        \
+	{                                                                \
+		va_list arguments;                                       \
+		va_start(arguments, flags);                              \
+		mode_t mode = mode_of(flags, arguments);                 \
+		va_end(arguments);                                       \
+		return open_common(directory, path, flags, mode);        \
+	}
+/* glibc's headers may declare these as macros of one another. */
+#undef open
+#undef open64
+#undef openat
+#undef openat64
+OPEN(open)
+OPEN(open64)
+OPENAT(openat)
+OPENAT(openat64)
+
+int unlink(const char *path)
+{
+	char room[PATH_MAX];
+	return (int)syscall(SYS_unlinkat, AT_FDCWD, redirected(path, room, sizeof room), 0);
+}
+
+int rename(const char *from, const char *to)
+{
+	char from_room[PATH_MAX], to_room[PATH_MAX];
+	return (int)syscall(SYS_renameat2, AT_FDCWD, redirected(from, from_room, sizeof from_room), AT_FDCWD,
+			    redirected(to, to_room, sizeof to_room), 0);
+}
+
+ssize_t splice(int from, off64_t *from_offset, int to, off64_t *to_offset, size_t length, unsigned flags)
+{
+	if (must_fail()) {
+		errno = ECANCELED;
+		return -1;
+	}
+	return syscall(SYS_splice, from, from_offset, to, to_offset, length, flags);
+}
+
+/* ---- sockets ---- */
+
+static int plain_setsockopt(int fd, int level, int name, const void *value, socklen_t length)
+{
+	return (int)syscall(SYS_setsockopt, fd, level, name, value, length);
+}
+
+/*
+ * CRIU leaves repair mode to send what was unsent, and sets the peer's window only afterwards. With the window of
+ * zero that a repaired socket starts with, the kernel would put the data off to its probe timer, a second later.
+ */
+static void open_send_window(int fd)
+{
+	struct tcp_repair_window window;
+	socklen_t length = sizeof window;
+	if (syscall(SYS_getsockopt, fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &window, &length) != 0 || window.snd_wnd != 0)
+		return;
+	window.snd_wl1 = window.rcv_wup;
+	window.snd_wnd = SEND_WINDOW_BYTES;
+	if (window.max_window < window.snd_wnd)
+		window.max_window = window.snd_wnd;
+	(void)plain_setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &window, sizeof window); /* then it is only late */
+}
+
+int setsockopt(int fd, int level, int name, const void *value, socklen_t length)
+{
+	static const int quietly = TCP_REPAIR_OFF_NO_WP;
+	int wanted = -1;
+	if (level == IPPROTO_TCP && name == TCP_REPAIR && length == sizeof wanted)
+		memcpy(&wanted, value, sizeof wanted);
+	if (wanted == 0 && hook.send_window)
+		open_send_window(fd);
+	if (wanted == 0 && hook.no_probe)
+		value = &quietly;
+	return plain_setsockopt(fd, level, name, value, length);
+}

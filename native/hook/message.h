@@ -1,0 +1,46 @@
+/*
+ * What the hook library in a CRIU process and the program that started it (ftdump) say to each other over an
+ * inherited SOCK_SEQPACKET pair. One message a packet.
+ *
+ *   hook → ftdump   PARKED    CRIU is ready and holds still just before its first PTRACE_SEIZE
+ *                   FROZEN    every task is seized; nothing of sockets, memory or files has been read yet
+ *                   DETACHING all is dumped; the tasks are still frozen
+ *                   THAWED    the last task runs again
+ *   ftdump → hook   GO        answers PARKED: seize now
+ *                   CAPTURE   answers FROZEN: the gate is marked, read on
+ *                   RELEASE   answers DETACHING: files are captured, let the tasks run
+ *                   ABORT     at any time: make CRIU fail, so that it cures and thaws the tasks itself
+ *
+ * A closed socket means: CRIU exits if it is parked, else it goes on and thaws without asking any more.
+ */
+#ifndef FT_HOOK_MESSAGE_H
+#define FT_HOOK_MESSAGE_H
+
+#include <stdint.h>
+
+enum hook_kind {
+	HOOK_PARKED = 'P',
+	HOOK_FROZEN = 'F',
+	HOOK_DETACHING = 'D',
+	HOOK_THAWED = 'T',
+	HOOK_GO = 'G',
+	HOOK_CAPTURE = 'C',
+	HOOK_RELEASE = 'R',
+	HOOK_ABORT = 'A',
+};
+
+struct hook_message {
+	uint32_t kind;
+	uint32_t threads;   /* seized so far */
+	uint64_t frozen_us; /* since the first PTRACE_SEIZE, by CRIU's own clock */
+	uint64_t limit_us;  /* with GO: how long the tasks may stay frozen */
+};
+
+/* Environment switches; without them the library does nothing at all. */
+#define HOOK_ENV_KDAT "FTHOOK_KDAT"         /* directory, on a tmpfs, in place of /run for criu.kdat */
+#define HOOK_ENV_SOCKET "FTHOOK_SOCKET"     /* descriptor of the socket: park and report */
+#define HOOK_ENV_TARGET "FTHOOK_TARGET"     /* pid whose PTRACE_SEIZE is the moment to park */
+#define HOOK_ENV_NO_PROBE "FTHOOK_NO_PROBE" /* leave TCP_REPAIR without sending a window probe */
+#define HOOK_ENV_SEND_WINDOW "FTHOOK_SEND_WINDOW" /* restore: give a socket a send window before it sends */
+
+#endif

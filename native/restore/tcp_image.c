@@ -1,0 +1,239 @@
+#include "restore/tcp_image.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+	IMAGE_MAGIC = 0x54564319, /* the same for every kind */
+	STREAM_MAGIC = 0x51465506,
+	HEADER_BYTES = 12,
+	FIELD_OUTQ_LEN = 3,
+	FIELD_MSS_CLAMP = 7,
+	FIELD_UNSQ_LEN = 12,
+	IMAGE_BYTES_MAX = 256 << 20, /* two queues of a socket */
+};
+
+struct cursor {
+	const uint8_t *at, *end;
+};
+
+static bool read_varint(struct cursor *cursor, uint64_t *out)
+{
+	uint64_t value = 0;
+	for (unsigned shift = 0; shift < 64 && cursor->at < cursor->end; shift += 7) {
+		uint8_t byte = *cursor->at++;
+		value |= (uint64_t)(byte & 0x7f) << shift;
+		if ((byte & 0x80) == 0) {
+			*out = value;
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool skip(struct cursor *cursor, uint64_t bytes)
+{
+	if (bytes > (uint64_t)(cursor->end - cursor->at))
+		return false;
+	cursor->at += bytes;
+	return true;
+}
+
+/* One field: its number, and its value if that is a varint. */
+static bool read_field(struct cursor *cursor, uint64_t *number, uint64_t *value)
+{
+	uint64_t key;
+	*value = 0;
+	if (!read_varint(cursor, &key) || key >> 3 == 0)
+		return false;
+	*number = key >> 3;
+	switch (key & 7) {
+	case 0: return read_varint(cursor, value);
+	case 1: return skip(cursor, 8);
+	case 2: return read_varint(cursor, value) && skip(cursor, *value);
+	case 5: return skip(cursor, 4);
+	default: return false;
+	}
+}
+
+static size_t put_varint(uint8_t *out, uint64_t value)
+{
+	size_t length = 0;
+	while (value >= 0x80) {
+		out[length++] = (uint8_t)(value | 0x80);
+		value >>= 7;
+	}
+	out[length++] = (uint8_t)value;
+	return length;
+}
+
+static uint32_t get_u32(const uint8_t *at)
+{
+	return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
+
+static void put_u32(uint8_t *at, uint32_t value)
+{
+	for (int i = 0; i < 4; i++)
+		at[i] = (uint8_t)(value >> 8 * i);
+}
+
+struct stream {
+	uint64_t outq_len, mss_clamp, unsq_len;
+};
+
+static bool read_stream(struct cursor message, struct stream *out)
+{
+	memset(out, 0, sizeof *out);
+	while (message.at < message.end) {
+		uint64_t number, value;
+		if (!read_field(&message, &number, &value))
+			return false;
+		if (number == FIELD_OUTQ_LEN)
+			out->outq_len = value;
+		else if (number == FIELD_MSS_CLAMP)
+			out->mss_clamp = value;
+		else if (number == FIELD_UNSQ_LEN)
+			out->unsq_len = value;
+	}
+	return out->outq_len <= UINT32_MAX && out->unsq_len <= out->outq_len;
+}
+
+/* The message without its unsent length, then the new one. */
+static size_t write_stream(struct cursor message, uint8_t *out, uint64_t unsq_len)
+{
+	size_t length = 0;
+	while (message.at < message.end) {
+		const uint8_t *from = message.at;
+		uint64_t number, value;
+		if (!read_field(&message, &number, &value))
+			abort(); /* read_stream() has read it before */
+		if (number == FIELD_UNSQ_LEN)
+			continue;
+		memcpy(out + length, from, (size_t)(message.at - from));
+		length += (size_t)(message.at - from);
+	}
+	length += put_varint(out + length, FIELD_UNSQ_LEN << 3);
+	return length + put_varint(out + length, unsq_len);
+}
+
+long tcp_image_rewrite(const uint8_t *image, size_t length, uint8_t *out, size_t size)
+{
+	if (length < HEADER_BYTES || size < length + TCP_IMAGE_GROWTH_BYTES_MAX || get_u32(image) != IMAGE_MAGIC ||
+	    get_u32(image + 4) != STREAM_MAGIC)
+		return -1;
+	uint32_t bytes = get_u32(image + 8);
+	if (bytes > length - HEADER_BYTES)
+		return -1;
+	struct cursor message = { image + HEADER_BYTES, image + HEADER_BYTES + bytes };
+	struct stream stream;
+	if (!read_stream(message, &stream))
+		return -1;
+	if (stream.unsq_len == stream.outq_len || stream.outq_len > stream.mss_clamp * TCP_IMAGE_SEGMENTS_MAX)
+		return 0;
+	size_t written = write_stream(message, out + HEADER_BYTES, stream.outq_len);
+	memcpy(out, image, 8);
+	put_u32(out + 8, (uint32_t)written);
+	size_t queues = length - HEADER_BYTES - bytes;
+	memcpy(out + HEADER_BYTES + written, message.end, queues);
+	return (long)(HEADER_BYTES + written + queues);
+}
+
+/* ---- files ---- */
+
+static int write_all(int fd, const uint8_t *data, size_t length)
+{
+	while (length > 0) {
+		ssize_t count = write(fd, data, length);
+		if (count < 0 && errno == EINTR)
+			continue;
+		if (count <= 0)
+			return -1;
+		data += count;
+		length -= (size_t)count;
+	}
+	return 0;
+}
+
+static int replace(int directory, const char *name, const uint8_t *data, size_t length)
+{
+	static const char temporary[] = "tcp-stream.new";
+	int fd = openat(directory, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return -1;
+	int result = write_all(fd, data, length);
+	int error = errno;
+	close(fd);
+	if (result == 0)
+		return renameat(directory, temporary, directory, name);
+	errno = error;
+	return -1;
+}
+
+static int rewrite_content(int directory, const char *name, int fd, size_t length)
+{
+	uint8_t *image = malloc(2 * length + TCP_IMAGE_GROWTH_BYTES_MAX);
+	if (image == NULL)
+		return -1;
+	int result = -1;
+	errno = EBADMSG;
+	if (pread(fd, image, length, 0) == (ssize_t)length) {
+		uint8_t *out = image + length;
+		long written = tcp_image_rewrite(image, length, out, length + TCP_IMAGE_GROWTH_BYTES_MAX);
+		if (written == 0)
+			result = 0;
+		else if (written > 0)
+			result = replace(directory, name, out, (size_t)written) == 0 ? 1 : -1;
+	}
+	free(image);
+	return result;
+}
+
+static int rewrite_one(int directory, const char *name)
+{
+	struct stat status;
+	int fd = openat(directory, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return -1;
+	int result = fstat(fd, &status);
+	if (result == 0 && (status.st_size <= 0 || status.st_size > IMAGE_BYTES_MAX)) {
+		errno = EBADMSG;
+		result = -1;
+	}
+	if (result == 0)
+		result = rewrite_content(directory, name, fd, (size_t)status.st_size);
+	int error = errno;
+	close(fd);
+	errno = error;
+	return result;
+}
+
+int tcp_images_rewrite(int directory)
+{
+	static const char prefix[] = "tcp-stream-";
+	int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *listing = fd < 0 ? NULL : fdopendir(fd);
+	if (listing == NULL) {
+		if (fd >= 0)
+			close(fd);
+		return -1;
+	}
+	int changed = 0;
+	for (struct dirent *entry; changed >= 0 && (entry = readdir(listing)) != NULL;) {
+		if (strncmp(entry->d_name, prefix, sizeof prefix - 1) != 0)
+			continue;
+		int result = rewrite_one(directory, entry->d_name);
+		changed = result < 0 ? -1 : changed + result;
+	}
+	int error = errno;
+	closedir(listing);
+	errno = error;
+	return changed;
+}

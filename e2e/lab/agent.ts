@@ -1,6 +1,8 @@
 /** The ftctl agent of one lab host. */
+import { existsSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
+import { z } from "zod";
 import { FtError } from "../../orchestrator/errors/error.js";
 import { daemonRuns, enter, inHost, signalDaemon, startDaemon, waitForEnd } from "./host.js";
 import type { HostLayout } from "./layout.js";
@@ -12,56 +14,41 @@ const START_TIMEOUT_MS = 20_000;
 const STOP_TIMEOUT_MS = 20_000;
 const INIT_TIMEOUT_MS = 30_000;
 
+const Invitation = z.object({ token: z.string() });
+
 const program = () => join(checkoutRoot(), "bin/ftctl");
 
-export interface Invitation {
-  token: string;
+/** Whether this host belongs to a cluster already, as its disk says. */
+export function isMember(host: HostLayout): boolean {
+  return existsSync(join(host.dir, "var/lib/ftctl/identity/identity.json"));
 }
 
-/** Makes the authority on the first host. Returns what the others need to join. */
-export async function initAuthority(host: HostLayout, init: number): Promise<Invitation> {
-  const text = await ftctl(init, [
-    "init",
-    "--host",
-    host.name,
-    "--listen",
-    host.replicationAddress,
-    "-o",
-    "json",
-  ]);
-  const answer = JSON.parse(text) as Partial<Invitation>;
-  if (typeof answer.token !== "string") {
-    throw new FtError({
-      code: "LAB_NO_TOKEN",
-      subject: `ftctl init on ${host.name}`,
-      message: "printed no token",
-      quoted: text.split("\n").slice(0, 5),
-    });
-  }
-  return { token: answer.token };
+/** Makes the authority on the first host. */
+export async function initAuthority(host: HostLayout, init: number): Promise<void> {
+  await ftctl(init, ["init", "--host", host.name, "--listen", host.replicationAddress]);
 }
 
+/** Joins a host, with a token made for it on the first. */
 export async function joinAuthority(
   host: HostLayout,
   init: number,
   first: HostLayout,
-  invitation: Invitation,
+  firstInit: number,
 ): Promise<void> {
-  await ftctl(init, [
-    "join",
-    first.replicationAddress,
-    "--host",
-    host.name,
-    "--listen",
-    host.replicationAddress,
-    "--token",
-    invitation.token,
-  ]);
+  const text = await ftctl(firstInit, ["init", "--invite", "--for", host.name, "-o", "json"]);
+  const { token } = Invitation.parse(JSON.parse(text));
+  const own = ["--host", host.name, "--listen", host.replicationAddress];
+  // Not as an argument: every process of the machine could read it there.
+  await ftctl(init, ["join", first.replicationAddress, ...own], { FTCTL_TOKEN: token });
 }
 
-async function ftctl(init: number, args: string[]): Promise<string> {
-  const argv = enter(init, [program(), ...args]);
-  return run(argv[0]!, argv.slice(1), { timeoutMs: INIT_TIMEOUT_MS });
+async function ftctl(
+  init: number,
+  args: string[],
+  env: Record<string, string> = {},
+): Promise<string> {
+  const [enterProgram = "", ...rest] = enter(init, [program(), ...args]);
+  return run(enterProgram, rest, { timeoutMs: INIT_TIMEOUT_MS, env });
 }
 
 export async function startAgent(

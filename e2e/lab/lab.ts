@@ -10,7 +10,7 @@ import { dirname, join } from "node:path";
 import type Docker from "dockerode";
 import { installToolkit } from "../../criu/toolkit.js";
 import { FtError } from "../../orchestrator/errors/error.js";
-import { initAuthority, joinAuthority, startAgent, stopAgent } from "./agent.js";
+import { initAuthority, isMember, joinAuthority, startAgent, stopAgent } from "./agent.js";
 import { removeCgroups } from "./cgroups.js";
 import { dockerOf, hasSocket, killDockerd, startDockerd } from "./dockerd.js";
 import { daemonRuns, enter, HIDDEN_FOLDERS, powerOn } from "./host.js";
@@ -139,15 +139,15 @@ export class Lab {
   private async startAgents(layout: LabLayout, options: UpOptions): Promise<void> {
     const [first, ...others] = layout.hosts;
     if (first === undefined) return;
-    const kept = existsSync(join(first.dir, "etc/ftctl/agent.yaml"));
-    const invitation = kept ? undefined : await initAuthority(first, this.initOf(first));
-    await startAgent(first, this.initOf(first), {});
+    const firstInit = this.initOf(first);
+    if (!isMember(first)) await initAuthority(first, firstInit);
+    await startAgent(first, firstInit, {});
     options.progress(`${first.name}: agent runs`);
     for (const host of others) {
       const init = this.initOf(host);
-      if (invitation !== undefined) await joinAuthority(host, init, first, invitation);
+      if (!isMember(host)) await joinAuthority(host, init, first, firstInit);
       await startAgent(host, init, {});
-      options.progress(`${host.name}: agent runs, joined`);
+      options.progress(`${host.name}: agent runs`);
     }
   }
 

@@ -5,6 +5,7 @@
  * Durations are milliseconds, as numbers. Sizes are bytes, as numbers or quantities (`64Mi`).
  */
 import { z } from "zod";
+import { hostNameSchema } from "../orchestrator/links/host-name.js";
 import { ipv4Number, isUnicastMac, networkOf, parseCidr, unusableAddress } from "./address.js";
 import { parseQuantity, QUANTITY_PATTERN } from "./quantity.js";
 

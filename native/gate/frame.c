@@ -3,7 +3,6 @@
 #include <arpa/inet.h>
 #include <net/ethernet.h>
 #include <net/if_arp.h>
-#include <stdio.h>
 #include <string.h>
 
 #define ETHERNET_BYTES 14u
@@ -59,17 +58,25 @@ void frame_gratuitous_arp(unsigned char out[ARP_FRAME_BYTES], enum arp_form form
 	memcpy(at + 24, &ip, 4);
 }
 
+static int digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 int mac_parse(const char *text, unsigned char mac[MAC_BYTES])
 {
-	unsigned value[MAC_BYTES];
-	int end = 0;
-	if (strlen(text) != 17 || sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x%n", &value[0], &value[1], &value[2],
-					 &value[3], &value[4], &value[5], &end) != 6 || end != 17)
-		return -1;
 	unsigned any = 0;
-	for (size_t i = 0; i < MAC_BYTES; i++) {
-		mac[i] = (unsigned char)value[i];
-		any |= value[i];
+	if (strlen(text) != 3 * MAC_BYTES - 1)
+		return -1;
+	for (size_t i = 0; i < MAC_BYTES; i++, text += 3) {
+		int high = digit(text[0]), low = digit(text[1]);
+		if (high < 0 || low < 0 || (i + 1 < MAC_BYTES && text[2] != ':'))
+			return -1;
+		mac[i] = (unsigned char)(high << 4 | low);
+		any |= mac[i];
 	}
 	return any == 0 || (mac[0] & 1) != 0 ? -1 : 0;
 }

@@ -19,6 +19,13 @@ export interface ExecResult {
   stderr: string;
 }
 
+export interface HostState {
+  on: boolean;
+  dockerd: boolean;
+  agent: boolean;
+  cut: Link[];
+}
+
 export interface Hosts {
   readonly hosts: Host[];
   /** Runs a program on a host or, as `client`, in the client's network. Never throws for an exit code. */
@@ -33,6 +40,12 @@ export interface Hosts {
   /** Pids, as this machine sees them, of a host's processes whose command line matches. */
   pids(host: Host, pattern: RegExp): number[];
   isOn(host: Host): Promise<boolean>;
+  state(host: Host): Promise<HostState>;
+  replicationAddress(host: Host): string;
+  /** The host's own root folder, as a path of this machine. */
+  rootOf(host: Host): string;
+  /** Log files that the lab keeps of a host's daemons. */
+  logsOf(host: Host): string[];
   /** To be put in front of a command to run it in the client's network. */
   readonly enterClient: string[];
 }
@@ -124,6 +137,28 @@ export class LabHosts implements Hosts {
 
   pids(host: Host, pattern: RegExp): number[] {
     return this.#lab.pids(host).filter((pid) => pattern.test(commandLine(pid)));
+  }
+
+  replicationAddress(host: Host): string {
+    return this.#lab.host(host).replicationAddress;
+  }
+
+  rootOf(host: Host): string {
+    return `/proc/${this.#lab.initOf(this.#lab.host(host))}/root`;
+  }
+
+  logsOf(host: Host): string[] {
+    const { dir } = this.#lab.host(host);
+    return ["agent.log", "dockerd.log", "init.log"].map((name) => join(dir, name));
+  }
+
+  async state(host: Host): Promise<HostState> {
+    const status = (await this.#lab.status()).find((each) => each.host === host);
+    if (!status) throw new Error(`no host ${host}`);
+    const cut: Link[] = [];
+    if (status.lan === "cut") cut.push("lan");
+    if (status.replication === "cut") cut.push("replication");
+    return { on: status.power === "on", dockerd: status.dockerd, agent: status.agent, cut };
   }
 
   async isOn(host: Host): Promise<boolean> {

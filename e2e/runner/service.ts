@@ -27,7 +27,8 @@ const protectTimeoutMs = 120_000;
 
 /** Builds the image, or finds it built, and loads it on every running host. */
 export async function buildImage(spec: WorkloadSpec): Promise<void> {
-  const args = ["image", spec.image, "--packages", spec.packages.join(","), "--cmd", spec.command];
+  const args = ["image", spec.image, "--cmd", spec.command];
+  if (spec.packages.length > 0) args.push("--packages", spec.packages.join(","));
   for (const copy of spec.copies) args.push("--copy", copy);
   await execa(join(checkoutRoot(), "bin/ftlab"), args, {
     timeout: imageTimeoutMs,

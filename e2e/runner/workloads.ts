@@ -19,13 +19,13 @@ export interface WorkloadSpec {
 
 export const outFolder = (): string => join(checkoutRoot(), "e2e/out");
 
-export const specs: Record<"redis" | "memcached" | "nginx", () => WorkloadSpec> = {
+export const specs: Record<Workload, () => WorkloadSpec> = {
   redis: () => ({
     workload: "redis",
     image: "ft-redis",
     packages: ["redis-server"],
     command:
-      "redis-server --bind 0.0.0.0 --protected-mode no --dir /var/lib/redis --appendonly yes --save",
+      "redis-server --bind 0.0.0.0 --protected-mode no --dir /var/lib/redis --appendonly yes",
     port: defaultPorts.redis,
     copies: [],
   }),
@@ -37,6 +37,9 @@ export const specs: Record<"redis" | "memcached" | "nginx", () => WorkloadSpec> 
     port: defaultPorts.memcached,
     copies: [],
   }),
+  echo: () => lineService("echo", "/usr/bin/ft-echo"),
+  disk: () => lineService("disk", "/usr/bin/ft-disk", "/var/ft-disk.log"),
+  tree: () => lineService("tree", "/usr/bin/ft-tree"),
   nginx: () => ({
     workload: "nginx",
     image: "ft-nginx",
@@ -46,6 +49,20 @@ export const specs: Record<"redis" | "memcached" | "nginx", () => WorkloadSpec> 
     copies: nginxFiles(),
   }),
 };
+
+/** A program of e2e/workloads. */
+function lineService(workload: "echo" | "disk" | "tree", program: string, file = ""): WorkloadSpec {
+  const port = defaultPorts[workload];
+  const built = join(checkoutRoot(), `build/workloads/ft-${workload}`);
+  return {
+    workload,
+    image: `ft-${workload}`,
+    packages: ["libc6"],
+    command: `${program} ${port} ${file}`.trim(),
+    port,
+    copies: [`${built}:${program}`],
+  };
+}
 
 const nginxConfiguration = `daemon off;
 worker_processes 2;

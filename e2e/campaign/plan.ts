@@ -1,0 +1,122 @@
+/** What a campaign will do: drawn from the seed before anything is done, so that it can be printed and repeated. */
+import { FAULT_POINTS, type FaultPoint } from "../../orchestrator/faults/faults.js";
+import type { Workload } from "../clients/report.js";
+import type { FaultAction } from "../scenarios/fault-points.js";
+import { Random } from "./random.js";
+
+export type Fault =
+  | { kind: "killHost"; side: "primary" | "standby" }
+  | { kind: "cut"; side: "primary" | "standby"; links: ("lan" | "replication")[]; forMs: number }
+  | { kind: "killAgent"; side: "primary" | "standby"; forMs: number }
+  | {
+      kind: "killProcess";
+      side: "primary" | "standby";
+      what: "ftgate" | "ftdump" | "ftstore" | "application";
+    }
+  | { kind: "killDockerd"; side: "primary" | "standby"; forMs: number }
+  | { kind: "point"; point: FaultPoint; action: FaultAction; skip: number }
+  | { kind: "switchover" };
+
+export interface Run {
+  number: number;
+  seed: number;
+  workload: Workload;
+  connections: number;
+  pipeline: number;
+  /** Load before the fault. */
+  afterMs: number;
+  fault: Fault;
+}
+
+const sides = ["primary", "standby"] as const;
+
+/** Host loss is what the product is for, so it is drawn more often. */
+const kinds: readonly Fault["kind"][] = [
+  "killHost",
+  "killHost",
+  "killHost",
+  "cut",
+  "cut",
+  "killAgent",
+  "killProcess",
+  "killProcess",
+  "killDockerd",
+  "point",
+  "point",
+  "point",
+  "switchover",
+];
+
+export function planCampaign(seed: number, runs: number, workloads: readonly Workload[]): Run[] {
+  const random = new Random(seed);
+  return Array.from({ length: runs }, (_, i) => planRun(i + 1, random.fork(), workloads));
+}
+
+export function planRun(number: number, seed: number, workloads: readonly Workload[]): Run {
+  const random = new Random(seed);
+  return {
+    number,
+    seed,
+    workload: random.pick(workloads),
+    connections: random.pick([1, 4, 8, 8, 16]),
+    pipeline: random.pick([1, 1, 1, 4, 16]),
+    afterMs: random.between(200, 2_500),
+    fault: planFault(random),
+  };
+}
+
+function planFault(random: Random): Fault {
+  const kind = random.pick(kinds);
+  switch (kind) {
+    case "killHost":
+      // The standby's loss is the duller of the two.
+      return { kind, side: random.pick(["primary", "primary", "primary", "standby"] as const) };
+    case "cut":
+      return {
+        kind,
+        side: random.pick(sides),
+        links: random.pick([["lan"], ["replication"], ["lan", "replication"]] as const).slice(),
+        forMs: random.between(50, 4_000),
+      };
+    case "killAgent":
+      return { kind, side: random.pick(sides), forMs: random.between(0, 5_000) };
+    case "killProcess":
+      return planProcess(random);
+    case "killDockerd":
+      return { kind, side: random.pick(sides), forMs: random.between(0, 2_000) };
+    case "point":
+      return {
+        kind,
+        point: random.pick(FAULT_POINTS),
+        action: random.pick(["crash", "crash", "error", "delay=300"] as const),
+        skip: random.between(0, 40),
+      };
+    case "switchover":
+      return { kind };
+  }
+}
+
+function planProcess(random: Random): Fault {
+  const what = random.pick(["ftgate", "ftgate", "ftdump", "ftstore", "application"] as const);
+  const side = what === "ftstore" ? "standby" : what === "ftgate" ? random.pick(sides) : "primary";
+  return { kind: "killProcess", side, what };
+}
+
+export function describeFault(fault: Fault): string {
+  switch (fault.kind) {
+    case "killHost":
+      return `power loss of the ${fault.side}`;
+    case "cut":
+      return `${fault.links.join(" and ")} of the ${fault.side} cut for ${fault.forMs} ms`;
+    case "killAgent":
+      return `agent of the ${fault.side} killed, back after ${fault.forMs} ms`;
+    case "killProcess":
+      return `${fault.what} of the ${fault.side} killed`;
+    case "killDockerd":
+      return `dockerd of the ${fault.side} killed, back after ${fault.forMs} ms`;
+    case "point":
+      return `${fault.point}:${fault.action}:${fault.skip}`;
+    case "switchover":
+      return "switchover";
+  }
+}

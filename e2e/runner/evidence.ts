@@ -1,0 +1,48 @@
+/** Collects what a person needs to understand a failure into e2e/out/<scenario>/. */
+import { cpSync, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Hosts } from "./hosts.js";
+import { outFolder } from "./workloads.js";
+
+const perCommandMs = 15_000;
+
+/** Commands whose output tells the state of a host. */
+const questions: Record<string, string[]> = {
+  "status.json": ["ftctl", "ls", "-o", "json"],
+  "events.json": ["ftctl", "events", "-o", "json"],
+  "docker-ps.txt": ["docker", "ps", "-a", "--no-trunc"],
+  "links.txt": ["ip", "-d", "addr"],
+  "processes.txt": ["ps", "-eo", "pid,ppid,stat,etime,args"],
+};
+
+export async function collectEvidence(hosts: Hosts, name: string, error: unknown): Promise<string> {
+  const folder = join(outFolder(), name.replaceAll(/[^a-zA-Z0-9.-]+/g, "-"));
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  writeFileSync(join(folder, "failure.txt"), `${text}\n`);
+  for (const host of hosts.hosts) await collectHost(hosts, host, join(folder, host));
+  return folder;
+}
+
+async function collectHost(hosts: Hosts, host: string, folder: string): Promise<void> {
+  mkdirSync(folder, { recursive: true });
+  if (!(await hosts.isOn(host))) {
+    writeFileSync(join(folder, "power-off"), "");
+    return;
+  }
+  for (const [file, argv] of Object.entries(questions)) {
+    const result = await hosts.exec(host, argv, perCommandMs).catch((error: unknown) => ({
+      stdout: "",
+      stderr: String(error),
+    }));
+    writeFileSync(join(folder, file), result.stdout || result.stderr);
+  }
+  // The host's own disk and /run, as it sees them; logs only, never memory images.
+  const script =
+    'mkdir -p "$1/logs"; cd / && find run/ftctl var/lib/ftctl -name "*.log" -size -8M -exec cp --parents {} "$1/logs" ";" 2>/dev/null || true';
+  await hosts.exec(host, ["sh", "-c", script, "sh", folder], perCommandMs).catch(() => undefined);
+  for (const log of hosts.logsOf(host)) {
+    if (existsSync(log)) cpSync(log, join(folder, log.split("/").at(-1) ?? "log"));
+  }
+}

@@ -1,0 +1,104 @@
+/** The primary's host loses its power. */
+import { outageMsAround } from "../clients/latency.js";
+import type { WorkloadName } from "../runner/pair-pool.js";
+import { expectThat, type Scenario, underLoad } from "../runner/scenario.js";
+
+/** SPECIFICATION: outage at host loss. One run may be slower than the median that is promised. */
+const outageMsMax = 3_000;
+
+function hostLoss(workload: WorkloadName, quick: boolean, connections: number): Scenario {
+  return {
+    name: `host-loss/${workload}-${connections}`,
+    quick,
+    boundMs: 120_000,
+    run: async (context) => {
+      let killedUs = 0;
+      const options = { workload, client: { connections } };
+      const { report } = await underLoad(
+        context,
+        options,
+        async ({ service, primary, standby }) => {
+          killedUs = await context.hosts.kill(primary);
+          await service.untilTakenOver(standby, 20_000);
+        },
+      );
+      const outageMs = outageMsAround(report.gaps, killedUs);
+      context.note(`outage ${Math.round(outageMs)} ms`);
+      expectThat(outageMs < outageMsMax, `outage of ${outageMs} ms, bound is ${outageMsMax}`);
+    },
+  };
+}
+
+function backAndForth(times: number, quick: boolean): Scenario {
+  return {
+    name: `host-loss/back-and-forth-${times}`,
+    quick,
+    boundMs: 60_000 + times * 30_000,
+    run: async (context) => {
+      const options = { client: { requestsMax: 1_000_000, durationMsMax: times * 30_000 } };
+      await underLoad(context, options, async ({ service, primary, standby, client }) => {
+        let [voice, warm] = [primary, standby];
+        for (let i = 0; i < times; i += 1) {
+          await context.hosts.kill(voice);
+          await service.untilTakenOver(warm, 20_000);
+          await client.makesProgress(50, 30_000);
+          await context.hosts.boot(voice);
+          await service.untilProtected(warm, 30_000);
+          await client.makesProgress(50, 30_000);
+          [voice, warm] = [warm, voice];
+        }
+        const view = await context.ftctl.status(voice, service.name);
+        expectThat(
+          view.generation > times,
+          `${times} takeovers, but generation ${view.generation}`,
+        );
+      });
+    },
+  };
+}
+
+/** The host dies before the standby has a single whole checkpoint's worth of load: at once after protect. */
+const rightAfterProtect: Scenario = {
+  name: "host-loss/idle",
+  quick: true,
+  boundMs: 90_000,
+  run: async (context) => {
+    const { service, primary, standby } = await context.pool.get("redis", {});
+    await context.hosts.kill(primary);
+    await service.untilTakenOver(standby, 20_000);
+    await service.untilListening();
+    const view = await context.ftctl.status(standby, service.name);
+    expectThat(view.takeover, "the standby tells nothing about its takeover");
+    context.note(`detected in ${Math.round(view.takeover.detectionMs)} ms`);
+  },
+};
+
+const pipelined: Scenario = {
+  name: "host-loss/redis-pipelined",
+  quick: false,
+  boundMs: 120_000,
+  run: async (context) => {
+    await underLoad(
+      context,
+      { client: { pipeline: 16 } },
+      async ({ service, primary, standby }) => {
+        await context.hosts.kill(primary);
+        await service.untilTakenOver(standby, 20_000);
+      },
+    );
+  },
+};
+
+export const hostLossScenarios: Scenario[] = [
+  hostLoss("redis", true, 8),
+  backAndForth(2, true),
+  backAndForth(10, false),
+  rightAfterProtect,
+  pipelined,
+  hostLoss("redis", false, 50),
+  hostLoss("memcached", true, 8),
+  hostLoss("nginx", true, 8),
+  hostLoss("echo", true, 8),
+  hostLoss("disk", true, 8),
+  hostLoss("tree", true, 8),
+];

@@ -1,0 +1,23 @@
+/** All scenarios, in an order that lets the pair be used again from one to the next. */
+import type { Scenario } from "../runner/scenario.js";
+import { badInputScenarios } from "./bad-input.js";
+import { clockScenarios } from "./clock-step.js";
+import { faultPointScenarios } from "./fault-points.js";
+import { hostLossScenarios } from "./host-loss.js";
+import { lifecycleScenarios } from "./lifecycle.js";
+import { linkScenarios } from "./links.js";
+import { processScenarios } from "./processes.js";
+import { storageScenarios } from "./storage.js";
+
+export function allScenarios(): Scenario[] {
+  return [
+    ...hostLossScenarios,
+    ...linkScenarios,
+    ...processScenarios,
+    ...storageScenarios,
+    ...clockScenarios,
+    ...faultPointScenarios,
+    ...badInputScenarios,
+    ...lifecycleScenarios,
+  ];
+}

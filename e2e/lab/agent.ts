@@ -1,5 +1,5 @@
 /** The ftctl agent of one lab host. */
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { z } from "zod";
@@ -12,6 +12,7 @@ import { run, until } from "./run.js";
 const AGENT_SOCKET = "/run/ftctl/agent.sock";
 const START_TIMEOUT_MS = 20_000;
 const STOP_TIMEOUT_MS = 20_000;
+const QUOTED_LINES_MAX = 12;
 const INIT_TIMEOUT_MS = 30_000;
 
 const Invitation = z.object({ token: z.string() });
@@ -57,6 +58,7 @@ export async function startAgent(
   env: Record<string, string>,
 ): Promise<void> {
   if (await daemonRuns(init, "agent")) return;
+  const log = join(host.dir, "agent.log");
   await startDaemon(host, init, "agent", [program(), "agent"], env);
   await until(`start of the agent on ${host.name}`, START_TIMEOUT_MS, async () => {
     if (await answers(inHost(init, AGENT_SOCKET))) return true;
@@ -65,7 +67,8 @@ export async function startAgent(
       code: "LAB_AGENT_ENDED",
       subject: `agent on ${host.name}`,
       message: "ended while starting",
-      log: join(host.dir, "agent.log"),
+      log,
+      quoted: readFileSync(log, "utf8").trimEnd().split("\n").slice(-QUOTED_LINES_MAX),
     });
   });
 }

@@ -1,7 +1,7 @@
 /** The Docker of one lab host: own data root, exec root, socket, configuration and control group. */
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import Docker from "dockerode";
+import type Docker from "dockerode";
 import { asFtError, FtError } from "../../orchestrator/errors/error.js";
 import { inHost, signalDaemon, startDaemon, waitForEnd } from "./host.js";
 import type { HostLayout } from "./layout.js";
@@ -41,7 +41,7 @@ export async function startDockerd(host: HostLayout, init: number): Promise<void
   mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, "daemon.json"), `${JSON.stringify(daemonConfig(host), null, 2)}\n`);
   await startDaemon(host, init, "dockerd", ["dockerd"], {});
-  const docker = dockerOf(init);
+  const docker = await dockerOf(init);
   let last: unknown;
   await until(`start of Docker on ${host.name}`, START_TIMEOUT_MS, async () => {
     try {
@@ -62,8 +62,10 @@ export async function startDockerd(host: HostLayout, init: number): Promise<void
 }
 
 /** The host's Docker, called from the machine through the host's root. */
-export function dockerOf(init: number): Docker {
-  return new Docker({ socketPath: inHost(init, DOCKER_SOCKET) });
+export async function dockerOf(init: number): Promise<Docker> {
+  // Loaded when needed: most commands of the lab never talk to Docker.
+  const { default: Client } = await import("dockerode");
+  return new Client({ socketPath: inHost(init, DOCKER_SOCKET) });
 }
 
 export async function killDockerd(init: number): Promise<void> {

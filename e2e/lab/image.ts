@@ -313,7 +313,7 @@ async function loadOn(
   archive: ImageArchive,
 ): Promise<void> {
   if (init === undefined) return;
-  const docker = dockerOf(init);
+  const docker = await dockerOf(init);
   const there = await docker
     .getImage(archive.tag)
     .inspect()

@@ -78,7 +78,7 @@ export class Lab {
     return readState(labLayout(this.name, [], this.env).stateFile);
   }
 
-  /** Brings the lab up; does nothing to hosts that run already. A half-dead lab is cleared away first. */
+  /** Brings the lab up, or completes one that is. What is left of a crashed lab is cleared away first. */
   async up(options: UpOptions): Promise<void> {
     const layout = this.layout(options.hosts);
     const before = this.state();
@@ -91,35 +91,36 @@ export class Lab {
         );
       }
       options.progress("the lab is up already");
-      return;
+    } else {
+      await this.down({ keep: options.keep, purge: false });
+      const foldersMade = HIDDEN_FOLDERS.filter((folder) => !existsSync(folder));
+      const state = { version: 1 as const, hosts: options.hosts, agents: false, foldersMade };
+      writeState(layout.stateFile, state);
+      await layCables(layout);
     }
-    await this.down({ keep: options.keep, purge: false });
-    const foldersMade = HIDDEN_FOLDERS.filter((folder) => !existsSync(folder));
-    const state: LabState = { version: 1, hosts: options.hosts, agents: false, foldersMade };
-    writeState(layout.stateFile, state);
-    await this.furnish(layout, options);
-    await layCables(layout);
+    await this.startHosts(layout, options);
+    if (options.agents) await this.startAgents(layout, options);
+  }
+
+  /** Starts the hosts that have no power. */
+  private async startHosts(layout: LabLayout, options: UpOptions): Promise<void> {
+    const off = layout.hosts.filter((host) => findInit(host.netns) === undefined);
     await Promise.all(
-      layout.hosts.map(async (host) => {
+      off.map(async (host) => {
         await this.start(layout, host);
         options.progress(`${host.name}: Docker runs, ${host.lanAddress}`);
       }),
     );
-    if (options.agents) {
-      await this.startAgents(layout, options);
-      writeState(layout.stateFile, { ...state, agents: true });
-    }
   }
 
   /** Puts the CRIU toolkit on every host's disk, as an installation would. */
   private async furnish(layout: LabLayout, options: UpOptions): Promise<void> {
-    if (!options.agents) return;
     const source = join(checkoutRoot(), "build/toolkit");
     const { warnings } = await installToolkit(source, options.progress);
     for (const warning of warnings) options.progress(`warning: ${warning}`);
     for (const host of layout.hosts) {
       const target = join(host.dir, "var/lib/ftctl/toolkit");
-      rmSync(target, { recursive: true, force: true });
+      if (existsSync(target)) continue;
       mkdirSync(dirname(target), { recursive: true });
       cpSync(source, target, { recursive: true, preserveTimestamps: true });
     }
@@ -130,6 +131,9 @@ export class Lab {
   }
 
   private async start(layout: LabLayout, host: HostLayout): Promise<number> {
+    // Left by a first process that ended on its own.
+    for (const pid of pidsInNetns(host.netns)) killNow(pid);
+    await removeNetns(host.netns);
     await plugIn(layout, host);
     const init = await powerOn(host);
     await startDockerd(host, init);
@@ -139,6 +143,7 @@ export class Lab {
   private async startAgents(layout: LabLayout, options: UpOptions): Promise<void> {
     const [first, ...others] = layout.hosts;
     if (first === undefined) return;
+    await this.furnish(layout, options);
     const firstInit = this.initOf(first);
     if (!isMember(first)) await initAuthority(first, firstInit);
     await startAgent(first, firstInit, {});
@@ -149,6 +154,8 @@ export class Lab {
       await startAgent(host, init, {});
       options.progress(`${host.name}: agent runs`);
     }
+    const state = this.state();
+    if (state !== undefined) writeState(layout.stateFile, { ...state, agents: true });
   }
 
   /** Removes every trace of the lab, also of one that crashed; keeps the caches unless told to purge. */
@@ -230,7 +237,7 @@ export class Lab {
     });
   }
 
-  docker(name: string): Docker {
+  docker(name: string): Promise<Docker> {
     return dockerOf(this.initOf(this.host(name)));
   }
 
@@ -263,9 +270,6 @@ export class Lab {
     if (findInit(host.netns) !== undefined) {
       throw new FtError({ code: "LAB_HOST_ON", subject: `host ${name}`, message: "is running" });
     }
-    // Left by a first process that ended on its own.
-    for (const pid of pidsInNetns(host.netns)) killNow(pid);
-    await removeNetns(host.netns);
     const init = await this.start(this.layout(), host);
     if (this.state()?.agents) await startAgent(host, init, env);
   }

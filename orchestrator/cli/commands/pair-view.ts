@@ -1,0 +1,127 @@
+/** How a pair is shown: the table of `ls`, and the proof of protection of `status`. */
+import type { PairState, PairView, Percentiles } from "../../agent/api-types.js";
+import type { Paint, Tone, View } from "../output/result.js";
+import { clean } from "../output/table.js";
+import { bytes, count, milliseconds, since, span } from "../output/units.js";
+
+/** A primary whose standby is ready, or a standby that is ready; all else is degraded. */
+export function isProtected(view: PairView): boolean {
+  return view.role === "primary" ? view.state === "protected" : view.state === "warm";
+}
+
+const BUSY: readonly PairState[] = [
+  "starting",
+  "syncing",
+  "preparing",
+  "takingOver",
+  "switching",
+  "standingDown",
+];
+
+function toneOf(view: PairView): Tone {
+  if (isProtected(view)) return "good";
+  return BUSY.includes(view.state) ? "busy" : "bad";
+}
+
+export function pairView(nowMs: () => number): View<PairView> {
+  return {
+    name: (pair) => pair.name,
+    describe: (pair, paint) => describe(pair, paint, nowMs()),
+    columns: [
+      { header: "NAME", cell: (pair) => pair.name },
+      { header: "ID", cell: (pair) => pair.id, wide: true },
+      { header: "ROLE", cell: (pair) => pair.role },
+      { header: "STATE", cell: (pair) => pair.state, tone: toneOf },
+      { header: "PEER", cell: (pair) => `${pair.peer}${pair.peerState === "silent" ? "!" : ""}` },
+      { header: "ADDRESS", cell: (pair) => pair.address || "-" },
+      { header: "EPOCH", cell: (pair) => String(pair.committedEpoch) },
+      { header: "COMMITTED", cell: age },
+      { header: "SINCE", cell: (pair) => since(pair.protectedSince, nowMs()) },
+      { header: "MODE", cell: (pair) => pair.mode, wide: true },
+      { header: "POLICY", cell: (pair) => pair.policy, wide: true },
+      { header: "GENERATION", cell: (pair) => String(pair.generation), wide: true },
+      { header: "HELD", cell: (pair) => bytes(pair.heldBytes), wide: true },
+      { header: "PAUSE P50/P99", cell: (pair) => halves(pair.pauseMs), wide: true },
+      { header: "DELAY P50/P99", cell: (pair) => halves(pair.outputDelayMs), wide: true },
+      { header: "IMAGE", cell: (pair) => pair.image, wide: true },
+      { header: "CONTAINER", cell: (pair) => pair.containerId.slice(0, 12), wide: true },
+    ],
+  };
+}
+
+function age(pair: PairView): string {
+  return pair.committedAgeMs === undefined ? "-" : `${milliseconds(pair.committedAgeMs)} ago`;
+}
+
+function halves(values: Percentiles | undefined): string {
+  return values === undefined ? "-" : `${milliseconds(values.p50)} / ${milliseconds(values.p99)}`;
+}
+
+function describe(pair: PairView, paint: Paint, nowMs: number): string {
+  const facts: [string, string | undefined][] = [
+    ["Why", pair.reason],
+    ["Roles", roles(pair)],
+    ["Protected since", sinceWhen(pair.protectedSince, nowMs)],
+    ["Last committed", committed(pair)],
+    ["Held now", held(pair)],
+    ["Pause", spread(pair.pauseMs, milliseconds)],
+    ["Output delay", spread(pair.outputDelayMs, milliseconds)],
+    ["Dump", spread(pair.dumpMs, milliseconds)],
+    ["Ship", spread(pair.shipMs, milliseconds)],
+    ["Commit", spread(pair.commitMs, milliseconds)],
+    ["Bytes per epoch", spread(pair.bytesPerEpoch, bytes)],
+    ["Peer", `${pair.peer} is ${pair.peerState}, lease ${pair.leaseFresh ? "fresh" : "not fresh"}`],
+    ["Service", `${pair.address}, mode ${pair.mode}, policy ${pair.policy}`],
+    ["Identity", `pair ${pair.id}, generation ${pair.generation}, image ${pair.image}`],
+    ["Last takeover", takeover(pair.takeover)],
+    ["Last error", lastError(pair)],
+  ];
+  const lines = facts
+    .filter((fact): fact is [string, string] => fact[1] !== undefined)
+    .map(([label, fact]) => `  ${paint("dim", label.padEnd(16))}${clean(fact)}`);
+  return `${clean(pair.name)}   ${paint(toneOf(pair), pair.state)}\n${lines.join("\n")}\n`;
+}
+
+function roles({ role, host, peer }: PairView): string {
+  return role === "primary"
+    ? `${host} primary, ${peer} standby`
+    : `${peer} primary, ${host} standby`;
+}
+
+function sinceWhen(at: string | undefined, nowMs: number): string {
+  if (at === undefined) return "not protected";
+  return `${at} (${span(nowMs - Date.parse(at))})`;
+}
+
+function committed(pair: PairView): string {
+  if (pair.committedEpoch === 0) return "nothing yet";
+  const counts = `${count(pair.epochsCommitted)} committed, ${count(pair.epochsSkipped)} skipped`;
+  return `epoch ${pair.committedEpoch}, ${age(pair)} (${counts})`;
+}
+
+function held(pair: PairView): string {
+  if (pair.heldFrames === 0) return "nothing";
+  const oldest =
+    pair.heldOldestMs === undefined ? "" : `, oldest ${milliseconds(pair.heldOldestMs)}`;
+  return `${count(pair.heldFrames)} frames, ${bytes(pair.heldBytes)}${oldest}`;
+}
+
+function spread(
+  values: Percentiles | undefined,
+  unit: (value: number) => string,
+): string | undefined {
+  if (values === undefined) return undefined;
+  const { avg, p50, p99, max } = values;
+  return `p50 ${unit(p50)}, p99 ${unit(p99)}, max ${unit(max)}, avg ${unit(avg)}`;
+}
+
+function takeover(last: PairView["takeover"]): string {
+  if (last === undefined) return "none on this host";
+  const { at, detectionMs, restoreMs, totalMs, epoch } = last;
+  return `${at} from epoch ${epoch}: detected in ${milliseconds(detectionMs)}, restored in ${milliseconds(restoreMs)}, ${milliseconds(totalMs)} in all`;
+}
+
+function lastError({ lastError: error }: PairView): string | undefined {
+  if (error === undefined) return undefined;
+  return `${error.code}: ${error.message}${error.log === undefined ? "" : ` (log: ${error.log})`}`;
+}

@@ -1,0 +1,242 @@
+/**
+ * The agent's end of a gate: starts `ftgate` in a session of its own, so that it outlives the agent; finds one
+ * that runs already; speaks its verbs. docs/ARCHITECTURE.md tells what the verbs mean for a frame.
+ *
+ * Invariant: one `Gate` holds one connection; when that ends the gate counts as gone, whether it died or hung.
+ */
+
+import { spawn } from "node:child_process";
+import { EventEmitter } from "node:events";
+import { closeSync, openSync } from "node:fs";
+import { connect, type Socket } from "node:net";
+import type { Clock } from "../clock.js";
+import { FtError } from "../errors/error.js";
+import { limits } from "../limits.js";
+import { LineClient, type LineEvent, type LineFields, type LineValue } from "./line-client.js";
+
+export type GateMode = "closed" | "hold" | "open" | "takeover";
+
+export interface GateOptions {
+  pair: string;
+  /** Path of the program. */
+  program: string;
+  controlSocket: string;
+  logFile: string;
+  containerInterface: string;
+  lanInterface: string;
+  uplink: string;
+  mac: string;
+  mtu: number;
+  keyFile: string;
+  heartbeat: { local: string; peer: string; port: number; intervalMs: number; missLimit: number };
+  leaseMs: number;
+  heldBytesMax: number;
+  queuedBytesMax: number;
+  generation: number;
+  clock: Clock;
+}
+
+export interface GateStats {
+  mode: GateMode;
+  generation: number;
+  epoch: number;
+  committed: number;
+  heldFrames: number;
+  heldBytes: number;
+  heldOldestUs: number;
+  leaseFresh: boolean;
+  delayUs: { count: number; avg: number; p50: number; p99: number; max: number };
+}
+
+interface GateEvents {
+  event: [LineEvent];
+  gone: [string];
+}
+
+export class Gate extends EventEmitter<GateEvents> {
+  private constructor(
+    private readonly line: LineClient,
+    private readonly subject: string,
+  ) {
+    super();
+    line.on("event", (event) => this.emit("event", event));
+    line.on("close", (error) => this.emit("gone", error?.message ?? "closed"));
+  }
+
+  /** Takes up the gate that listens on the socket, or starts one. */
+  static async open(
+    options: GateOptions,
+    initPid: number,
+  ): Promise<{ gate: Gate; adopted: boolean }> {
+    const running = await Gate.connect(options);
+    if (running) return { gate: running, adopted: true };
+    start(options, initPid);
+    const deadlineMs = options.clock.nowMs() + limits.gateCommandTimeoutMs;
+    for (;;) {
+      const gate = await Gate.connect(options);
+      if (gate) return { gate, adopted: false };
+      if (options.clock.nowMs() > deadlineMs) throw notStarted(options);
+      await options.clock.sleep(5);
+    }
+  }
+
+  /** Undefined when nobody listens. */
+  private static async connect(options: GateOptions): Promise<Gate | undefined> {
+    const socket = await dial(options.controlSocket);
+    if (!socket) return undefined;
+    const subject = `gate of pair ${options.pair}`;
+    const line = new LineClient(socket, socket, {
+      subject,
+      timeoutMs: limits.gateCommandTimeoutMs,
+    });
+    const hello = await line.request("hello");
+    if (hello.text("program") !== "ftgate" || hello.number("protocol") !== 1) {
+      line.close();
+      throw new FtError({
+        code: "VERSION_MISMATCH",
+        subject,
+        message: "the running gate speaks another protocol",
+        hint: "It is of another version of ftctl: unprotect the container and protect it again.",
+      });
+    }
+    return new Gate(line, subject);
+  }
+
+  /** From now on events are emitted; the present state comes first, as if it had just become so. */
+  async subscribe(): Promise<void> {
+    await this.line.request("subscribe");
+  }
+
+  async mode(name: GateMode, generation: number, epoch?: number): Promise<void> {
+    await this.line.request("mode", { name, generation, epoch });
+  }
+
+  async commit(epoch: number): Promise<{ frames: number; bytes: number; heldFrames: number }> {
+    const reply = await this.line.request("commit", { epoch });
+    return {
+      frames: reply.number("released_frames"),
+      bytes: reply.number("released_bytes"),
+      heldFrames: reply.number("held_frames"),
+    };
+  }
+
+  async garp(ip: string, count: number): Promise<void> {
+    await this.line.request("garp", { ip, count });
+  }
+
+  async attach(pid: number): Promise<void> {
+    await this.line.request("attach", { pid });
+  }
+
+  async beat(fields: { app: string; lan: boolean; epoch: number }): Promise<void> {
+    await this.line.request("beat", { agent: 1, ...fields } as Record<string, LineValue>);
+  }
+
+  /** File that counts the container's CPU time; goes into the heartbeats as progress. */
+  async cpu(path: string): Promise<void> {
+    await this.line.request("cpu", { path });
+  }
+
+  async stats(): Promise<GateStats> {
+    return statsOf(await this.line.request("stats"));
+  }
+
+  /** Ends the gate and removes its interfaces. */
+  async quit(): Promise<void> {
+    this.removeAllListeners("gone");
+    await this.line.request("quit");
+    this.line.close();
+  }
+
+  /** Lets go; the gate goes on by itself. */
+  release(): void {
+    this.removeAllListeners();
+    this.line.close();
+  }
+
+  toString(): string {
+    return this.subject;
+  }
+}
+
+function statsOf(reply: LineFields): GateStats {
+  return {
+    mode: reply.text("mode") as GateMode,
+    generation: reply.number("generation"),
+    epoch: reply.number("epoch"),
+    committed: reply.number("committed"),
+    heldFrames: reply.number("held_frames"),
+    heldBytes: reply.number("held_bytes"),
+    heldOldestUs: reply.number("held_oldest_us"),
+    leaseFresh: reply.flag("lease_fresh"),
+    delayUs: {
+      count: reply.number("delay_count"),
+      avg: reply.number("delay_us_avg"),
+      p50: reply.number("delay_us_p50"),
+      p99: reply.number("delay_us_p99"),
+      max: reply.number("delay_us_max"),
+    },
+  };
+}
+
+function start(options: GateOptions, initPid: number): void {
+  const log = openSync(options.logFile, "a", 0o600);
+  try {
+    const child = spawn(options.program, gateArguments(options, initPid), {
+      detached: true,
+      stdio: ["ignore", log, log],
+    });
+    child.on("error", () => {}); // seen as a gate that does not answer
+    child.unref();
+  } finally {
+    closeSync(log);
+  }
+}
+
+export function gateArguments(options: GateOptions, initPid: number): string[] {
+  const { heartbeat } = options;
+  const fields: Record<string, string | number> = {
+    pair: options.pair,
+    control: options.controlSocket,
+    "netns-pid": initPid,
+    "container-if": options.containerInterface,
+    mac: options.mac,
+    mtu: options.mtu,
+    uplink: options.uplink,
+    "lan-if": options.lanInterface,
+    "key-file": options.keyFile,
+    "heartbeat-local": `${heartbeat.local}:${heartbeat.port}`,
+    "heartbeat-peer": `${heartbeat.peer}:${heartbeat.port}`,
+    "heartbeat-ms": heartbeat.intervalMs,
+    "miss-limit": heartbeat.missLimit,
+    "lease-ms": options.leaseMs,
+    "held-bytes-max": options.heldBytesMax,
+    "queued-bytes-max": options.queuedBytesMax,
+    generation: options.generation,
+  };
+  return Object.entries(fields).flatMap(([name, value]) => [`--${name}`, String(value)]);
+}
+
+function dial(path: string): Promise<Socket | undefined> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(path);
+    socket.once("connect", () => {
+      socket.removeAllListeners("error");
+      resolve(socket);
+    });
+    socket.once("error", (error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT" || error.code === "ECONNREFUSED") resolve(undefined);
+      else reject(error);
+    });
+  });
+}
+
+function notStarted(options: GateOptions): FtError {
+  return new FtError({
+    code: "GATE_NOT_STARTED",
+    subject: `gate of pair ${options.pair}`,
+    message: `it did not answer within ${limits.gateCommandTimeoutMs} ms`,
+    hint: "Its log says why.",
+    log: options.logFile,
+  });
+}

@@ -154,7 +154,7 @@ export class Gate extends EventEmitter<GateEvents> {
     this.line.close();
   }
 
-  toString(): string {
+  override toString(): string {
     return this.subject;
   }
 }

@@ -109,7 +109,7 @@ export interface PairParts {
 
 export interface PairDumper extends Dumper {
   /** Ships nothing; makes the blob of a files-only epoch while the application runs. */
-  presync(path: string): Promise<{ bytes: number }>;
+  presync(path: string, generation: number): Promise<{ bytes: number; more: boolean }>;
   stop(): Promise<void>;
 }
 
@@ -138,7 +138,7 @@ export interface PeerControl {
     reason: string,
   ): Promise<{ done: boolean; generation: number; why?: string }>;
   stopped(pair: string, generation: number): Promise<void>;
-  remove(pair: string): Promise<void>;
+  remove(pair: string, generation: number): Promise<void>;
 }
 
 /** The container as it was before `protect`, and as `unprotect` makes it again. */

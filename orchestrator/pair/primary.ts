@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { EpochLoop } from "../epoch/loop.js";
 import type { Shipper, Spool } from "../epoch/ports.js";
 import { FtError, invariant } from "../errors/error.js";
+import { limits } from "../limits.js";
 import type { Pair } from "./pair.js";
 import type { Application } from "./ports.js";
 
@@ -54,14 +55,21 @@ export async function startEpochs(pair: Pair): Promise<void> {
   pair.loop.start();
 }
 
-/** Files travel before the first freeze, so that the freeze only has to find what changed meanwhile. */
+/**
+ * Files travel before the first freeze, so that the freeze only has to find what changed meanwhile. In parts, as each
+ * blob is bounded.
+ */
 async function presync(pair: Pair, shipper: Shipper, spool: Spool): Promise<void> {
+  const { generation } = pair.record;
   const path = spool.pathOf(0);
-  try {
-    const { bytes } = await pair.dumper!.presync(path);
-    await shipper.ship({ epoch: 0, base: 0, generation: pair.record.generation, path, bytes });
-  } finally {
-    await spool.remove(0);
+  for (let part = 0; part < limits.presyncPartsMax; part += 1) {
+    try {
+      const { bytes, more } = await pair.dumper!.presync(path, generation);
+      await shipper.ship({ epoch: 0, base: 0, generation, path, bytes });
+      if (!more) return;
+    } finally {
+      await spool.remove(0);
+    }
   }
 }
 

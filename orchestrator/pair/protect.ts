@@ -90,7 +90,7 @@ async function build(
 ): Promise<void> {
   const { host, record } = pair;
   tell({ step: "standby", message: `creating the warm standby on ${record.peer}` });
-  rollback.add("remove the standby", () => pair.peer.remove(record.id));
+  rollback.add("remove the standby", () => pair.peer.remove(record.id, pair.record.generation));
   await pair.peer.buildStandby(record, (message, done, total) =>
     tell({
       step: "image",
@@ -172,7 +172,7 @@ async function removeStandby(pair: Pair, tell: Tell): Promise<void> {
   try {
     await pair.exclusively(async () => {
       await stopEpochs(pair, "unprotect");
-      await pair.peer.remove(pair.record.id);
+      await pair.peer.remove(pair.record.id, pair.record.generation);
       // Nothing can take over any more, so nothing has to be held.
       await pair.gate?.mode("open", pair.record.generation);
       pair.state = "standingDown";

@@ -291,7 +291,7 @@ export class SimHost {
           this.lastBlob.set(path, this.value);
           return { pauseMs: 0, wallMs: 0, bytes: 1, full: base === 0 };
         },
-        presync: async () => ({ bytes: 1 }),
+        presync: async () => ({ bytes: 1, more: false }),
         acked: async () => {},
         stop: async () => {},
       }),

@@ -1,0 +1,288 @@
+/** Binds the pair's ports to the gate, CRIU's programs, the links and Docker. */
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { Checkpointer } from "../../criu/checkpointer.js";
+import { restore } from "../../criu/restorer.js";
+import { CheckpointStore } from "../../criu/store.js";
+import type { ResolvedPolicy } from "../../policies/resolve.js";
+import { captureRoots, formatRoots } from "../docker/capture-roots.js";
+import { cpuTimePath } from "../docker/container-process.js";
+import { parseMountinfo } from "../docker/mountinfo.js";
+import { FtError } from "../errors/error.js";
+import { limits } from "../limits.js";
+import { StreamSender } from "../links/stream-sender.js";
+import { Gate, type GateOptions } from "../network/gate.js";
+import type { LineEvent } from "../network/line-client.js";
+import type {
+  Application,
+  GateControl,
+  GateNews,
+  GateSetup,
+  PairDumper,
+  PairParts,
+  StoreControl,
+} from "../pair/ports.js";
+import type { PairRecord } from "../pair/record.js";
+import type { AgentShared } from "./main.js";
+import { pairPaths } from "./paths.js";
+import { containerControl } from "./wiring-docker.js";
+
+export function pairParts(shared: AgentShared): PairParts {
+  const { config, engine, clock } = shared;
+  const initProgram = join(config.nativeDir, "bin/ftinit");
+  return {
+    container: containerControl({ engine, initProgram, clock }),
+    openGate: (setup) => openGate(shared, setup),
+    openDumper: (record, app) => openDumper(shared, record, app),
+    openStore: (record, app) => openStore(shared, record, app),
+    shipper: (record) => shipper(shared, record),
+    async restore(record, app, imagesDir) {
+      const paths = pairPaths(config.runDir, record.id);
+      return restore({
+        program: join(config.nativeDir, "bin/ftrestore"),
+        initPid: app.initPid,
+        toolkit: config.toolkitDir,
+        hook: join(config.nativeDir, "lib/libfthook.so"),
+        images: imagesDir,
+        log: paths.restoreLog,
+        subject: `container ${record.name}`,
+        timeoutMs: limits.restoreTimeoutMs,
+      });
+    },
+  };
+}
+
+const policyOf = (record: PairRecord) => record.policy as unknown as ResolvedPolicy;
+
+async function openGate(
+  shared: AgentShared,
+  { record, initPid, onNews }: GateSetup,
+): Promise<GateControl> {
+  const { config, book, identity, clock } = shared;
+  const paths = pairPaths(config.runDir, record.id);
+  const policy = policyOf(record);
+  await mkdir(paths.dir, { recursive: true, mode: 0o700 });
+  await writeFile(paths.beatKey, `${record.beatKey}\n`, { mode: 0o600 });
+  const peer = book.find(record.peer);
+  if (!peer) {
+    throw new FtError({
+      code: "PEER_UNKNOWN",
+      subject: `host ${record.peer}`,
+      message: `the peer of ${record.name} is not known here`,
+      hint: "`ftctl join` makes two hosts know each other.",
+    });
+  }
+  const options: GateOptions = {
+    pair: record.id,
+    program: join(config.nativeDir, "bin/ftgate"),
+    controlSocket: paths.gateSocket,
+    logFile: paths.gateLog,
+    containerInterface: "eth0",
+    lanInterface: `ft${record.id}`,
+    uplink: record.network.uplink,
+    mac: record.network.mac,
+    mtu: record.network.mtu,
+    keyFile: paths.beatKey,
+    heartbeat: {
+      local: identity.address,
+      peer: peer.address,
+      port: record.beatPort,
+      intervalMs: policy.detection.heartbeatMs,
+      missLimit: policy.detection.missLimit,
+    },
+    leaseMs: policy.detection.leaseMs,
+    heldBytesMax: policy.hold.heldBytesMax,
+    queuedBytesMax: policy.hold.queuedBytesMax,
+    generation: record.generation,
+    clock,
+  };
+  const { gate } = await Gate.open(options, initPid);
+  gate.on("event", (event) => {
+    const news = newsOf(event);
+    if (news) onNews(news);
+  });
+  gate.on("gone", (reason) => onNews({ kind: "gone", reason }));
+  await gate.subscribe();
+  await gate.cpu(await cpuTimePath(initPid)).catch(() => {});
+  return gateControl(gate, record.network.address.split("/")[0]!);
+}
+
+function gateControl(gate: Gate, ip: string): GateControl {
+  return {
+    mode: (mode, generation, epoch) => gate.mode(mode, generation, epoch),
+    async commit(epoch) {
+      const { frames, bytes, heldFrames } = await gate.commit(epoch);
+      return { frames, bytes, stillHeld: heldFrames > 0 };
+    },
+    announce: () => gate.garp(ip, 3),
+    attach: async (initPid) => {
+      await gate.attach(initPid);
+      await gate.cpu(await cpuTimePath(initPid)).catch(() => {});
+    },
+    beat: ({ app, lan, epoch }) => gate.beat({ app, lan, epoch }),
+    async facts() {
+      const stats = await gate.stats();
+      const { count, avg, p50, p99, max } = stats.delayUs;
+      const ms = (us: number) => us / 1000;
+      return {
+        mode: stats.mode,
+        generation: stats.generation,
+        epoch: stats.epoch,
+        heldFrames: stats.heldFrames,
+        heldBytes: stats.heldBytes,
+        heldOldestMs: stats.heldFrames > 0 ? ms(stats.heldOldestUs) : undefined,
+        leaseFresh: stats.leaseFresh,
+        outputDelayMs:
+          count === 0 ? undefined : { avg: ms(avg), p50: ms(p50), p99: ms(p99), max: ms(max) },
+      };
+    },
+    quit: () => gate.quit(),
+    release: () => gate.release(),
+  };
+}
+
+function newsOf({ name, fields }: LineEvent): GateNews | undefined {
+  switch (name) {
+    case "held":
+      return { kind: "held" };
+    case "bound":
+      return { kind: "bound", reached: true };
+    case "bound-clear":
+      return { kind: "bound", reached: false };
+    case "peer": {
+      const state = fields.text("state") === "alive" ? "alive" : "silent";
+      return { kind: "peerBeat", state, silentMs: fields.number("silent_us") / 1000 };
+    }
+    case "peer-flags":
+      return {
+        kind: "peerFlags",
+        agent: fields.flag("agent"),
+        app: fields.text("app") as "running" | "exited" | "none",
+        lan: fields.flag("lan"),
+        generation: fields.number("generation"),
+      };
+    case "lan":
+      return { kind: "lan", state: fields.text("state") === "up" ? "up" : "down" };
+    case "thawed-by-disconnect":
+      return { kind: "thawedByDisconnect" };
+    default:
+      return undefined;
+  }
+}
+
+/** Roots of the container's files, as both ftdump and ftstore read them. */
+async function writeRoots(shared: AgentShared, record: PairRecord, app: Application) {
+  const paths = pairPaths(shared.config.runDir, record.id);
+  const inspect = await shared.engine.inspect(record.containerId);
+  const mounts = parseMountinfo(await readFile(`/proc/${app.initPid}/mountinfo`, "utf8"));
+  const roots = captureRoots(inspect, mounts, policyOf(record).files.mounts);
+  await mkdir(paths.dir, { recursive: true, mode: 0o700 });
+  await writeFile(paths.roots, formatRoots(roots), { mode: 0o600 });
+  return paths;
+}
+
+async function openDumper(
+  shared: AgentShared,
+  record: PairRecord,
+  app: Application,
+): Promise<PairDumper> {
+  const { config } = shared;
+  const paths = await writeRoots(shared, record, app);
+  await mkdir(paths.dump, { recursive: true, mode: 0o700 });
+  const policy = policyOf(record);
+  const checkpointer = await Checkpointer.start({
+    program: join(config.nativeDir, "bin/ftdump"),
+    pair: record.id,
+    initPid: app.initPid,
+    toolkit: config.toolkitDir,
+    hook: join(config.nativeDir, "lib/libfthook.so"),
+    work: paths.dump,
+    gate: paths.gateSocket,
+    roots: paths.roots,
+    freezeMsMax: policy.epoch.freezeTimeoutMs,
+    subject: `container ${record.name}`,
+  });
+  return {
+    async dump({ epoch, base, generation, path }) {
+      const result = await checkpointer.dump({ epoch, base, generation, path });
+      return {
+        pauseMs: result.pauseMs,
+        wallMs: result.wallMs,
+        bytes: result.bytes,
+        full: result.full,
+      };
+    },
+    presync: (path, generation) => checkpointer.presync({ path, generation }),
+    acked: (epoch) => checkpointer.acked(epoch),
+    stop: () => checkpointer.stop(),
+  };
+}
+
+async function openStore(
+  shared: AgentShared,
+  record: PairRecord,
+  app: Application,
+): Promise<StoreControl> {
+  const { config } = shared;
+  const paths = await writeRoots(shared, record, app);
+  await mkdir(paths.store, { recursive: true, mode: 0o700 });
+  await mkdir(paths.spool, { recursive: true, mode: 0o700 });
+  const store = await CheckpointStore.start({
+    program: join(config.nativeDir, "bin/ftstore"),
+    pair: record.id,
+    dir: paths.store,
+    spool: paths.spool,
+    rootPid: app.initPid,
+    roots: paths.roots,
+    subject: `standby of ${record.name}`,
+  });
+  return {
+    get epoch() {
+      return store.epoch;
+    },
+    get generation() {
+      return store.generation;
+    },
+    commit: (epoch, _generation, path) => store.commit({ epoch, path }),
+    async materialize() {
+      await rm(paths.images, { recursive: true, force: true });
+      await mkdir(paths.images, { recursive: true, mode: 0o700 });
+      const { epoch, generation } = await store.materialize(paths.images);
+      return { epoch, generation, imagesDir: paths.images };
+    },
+    discard: () => store.discard(),
+    stop: () => store.stop(),
+  };
+}
+
+function shipper(shared: AgentShared, record: PairRecord) {
+  const { identity, book, clock, faults, log } = shared;
+  const peer = book.find(record.peer);
+  if (!peer) {
+    throw new FtError({
+      code: "PEER_UNKNOWN",
+      subject: `host ${record.peer}`,
+      message: "not known here",
+    });
+  }
+  const sender = new StreamSender({ identity, peer, pair: record.id, clock, faults, log });
+  return {
+    async ship(request: {
+      epoch: number;
+      base: number;
+      generation: number;
+      path: string;
+      bytes: number;
+    }) {
+      const reply = await sender.sendEpoch(request);
+      if (reply.outcome === "committed") return { commitMs: reply.commitMs };
+      const why = reply.outcome === "refused" ? `${reply.code}: ${reply.detail}` : "busy";
+      throw new FtError({
+        code: reply.outcome === "refused" ? "EPOCH_REFUSED" : "STANDBY_BUSY",
+        subject: `epoch ${request.epoch} of ${record.name}`,
+        message: `${record.peer} did not commit it: ${why}`,
+      });
+    },
+    close: () => sender.close(),
+  };
+}

@@ -8,7 +8,7 @@ SHELL := /bin/bash
 STAMPS  := build/stamps
 TOOLKIT := build/toolkit
 TS      := $(shell find orchestrator criu policies e2e -name '*.ts' 2>/dev/null)
-NATIVE  := $(shell find native -name '*.[ch]' -o -name Makefile 2>/dev/null)
+NATIVE  := $(shell find native -type f 2>/dev/null)
 WORKLOADS := $(wildcard e2e/workloads/src/*)
 N ?= 100
 

@@ -117,7 +117,7 @@ function endOf(command: string, timeoutMs: number | undefined, interrupt: AbortS
   if (!timeoutMs) return interrupt;
   const timeOut = new AbortController();
   const error = new FtError({
-    code: "TIMED_OUT",
+    code: "TIME_OUT",
     subject: `ftctl ${command}`,
     message: `no answer within ${timeoutMs / 1000} s`,
     hint: "What was asked may still go on: see `ftctl events`. --timeout gives it longer.",

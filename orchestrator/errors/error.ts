@@ -3,6 +3,8 @@
  * a stable code, the subject it happened to, the cause and what to do about it.
  */
 
+import { ERROR_CODES } from "./codes.js";
+
 /** Exit codes of `ftctl`, documented in docs/errors.md. Stable. */
 export const ExitCode = {
   ok: 0,
@@ -50,7 +52,7 @@ export class FtError extends Error {
     this.hint = fields.hint;
     this.log = fields.log;
     this.quoted = fields.quoted ?? [];
-    this.exitCode = fields.exitCode ?? ExitCode.error;
+    this.exitCode = fields.exitCode ?? ERROR_CODES.get(fields.code)?.exitCode ?? ExitCode.error;
   }
 
   /** The form that crosses the wire and `-o json`. */

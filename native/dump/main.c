@@ -23,7 +23,7 @@ enum { EXCLUDES_MAX = 16, WRITE_MS_MAX = 10000 };
 
 struct options {
 	pid_t init_pid;
-	const char *toolkit, *hook, *work, *gate, *roots, *pair;
+	const char *toolkit, *hook, *work, *kdat, *gate, *roots, *pair;
 	const char *exclude[EXCLUDES_MAX];
 	size_t excludes;
 	uint64_t log_keep, freeze_ms_max, blob_bytes_max;
@@ -225,22 +225,23 @@ static void serve_lines(void)
 static int usage(void)
 {
 	fprintf(stderr, "usage: ftdump --pair ID --init-pid PID --toolkit DIR --hook LIB --work DIR --gate SOCKET|none --roots FILE\n"
-			"              [--exclude PATH]… [--log-keep 4] [--freeze-ms-max 2000] [--blob-bytes-max 8589934592]\n");
+			"              [--kdat DIR] [--exclude PATH]… [--log-keep 4] [--freeze-ms-max 2000] [--blob-bytes-max 8589934592]\n");
 	return 2;
 }
 
 static int parse_options(int argc, char **argv, struct options *out)
 {
-	enum { PAIR = 1, INIT, TOOLKIT, HOOK, WORK, GATE, ROOTS, EXCLUDE, KEEP, FREEZE, BLOB };
+	enum { PAIR = 1, INIT, TOOLKIT, HOOK, WORK, GATE, ROOTS, EXCLUDE, KEEP, FREEZE, BLOB, KDAT };
 	static const struct option known[] = {
 		{ "pair", 1, NULL, PAIR },	   { "init-pid", 1, NULL, INIT }, { "toolkit", 1, NULL, TOOLKIT },
 		{ "hook", 1, NULL, HOOK },	   { "work", 1, NULL, WORK },	  { "gate", 1, NULL, GATE },
 		{ "roots", 1, NULL, ROOTS },	   { "exclude", 1, NULL, EXCLUDE }, { "log-keep", 1, NULL, KEEP },
-		{ "freeze-ms-max", 1, NULL, FREEZE }, { "blob-bytes-max", 1, NULL, BLOB }, { NULL, 0, NULL, 0 },
+		{ "freeze-ms-max", 1, NULL, FREEZE }, { "blob-bytes-max", 1, NULL, BLOB }, { "kdat", 1, NULL, KDAT },
+		{ NULL, 0, NULL, 0 },
 	};
 	uint64_t number = 0;
 	int bad = 0;
-	*out = (struct options){ .exclude = { "/.ftctl" }, .excludes = 1, .log_keep = 4, .freeze_ms_max = 2000,
+	*out = (struct options){ .exclude = { "/.ftctl" }, .excludes = 1, .kdat = "kdat", .log_keep = 4, .freeze_ms_max = 2000,
 				 .blob_bytes_max = (uint64_t)8 << 30 };
 	for (int kind; (kind = getopt_long(argc, argv, "", known, NULL)) != -1;) {
 		switch (kind) {
@@ -249,6 +250,7 @@ static int parse_options(int argc, char **argv, struct options *out)
 		case TOOLKIT: out->toolkit = optarg; break;
 		case HOOK: out->hook = optarg; break;
 		case WORK: out->work = optarg; break;
+		case KDAT: out->kdat = optarg; break;
 		case GATE: out->gate = optarg; break;
 		case ROOTS: out->roots = optarg; break;
 		case EXCLUDE:
@@ -299,7 +301,7 @@ static int open_all(const struct options *options)
 	if (dumper.work < 0)
 		goto failed;
 	dumper.logs = folder(dumper.work, "logs");
-	dumper.kdat = folder(dumper.work, "kdat");
+	dumper.kdat = folder(dumper.work, options->kdat);
 	if (dumper.logs < 0 || dumper.kdat < 0)
 		goto failed;
 	/* Left by a CRIU that died while writing it, it would keep every later one from caching. */

@@ -1,7 +1,7 @@
 # What ftdump and ftrestore share.
 DUMP_SHARED_SRCS = dump/meta.c dump/logs.c dump/target.c dump/tree.c $(ENTER_SRCS) $(LINE_SRCS) $(CRC_SRCS)
 
-PROGRAMS += $(if $(wildcard files/module.mk),ftdump)
+PROGRAMS += ftdump
 ftdump_SRCS = dump/main.c dump/dump.c dump/engine.c dump/gate.c dump/scan.c $(DUMP_SHARED_SRCS) $(FAULT_SRCS) \
 	$(EPOCH_SRCS) $(FILES_SCAN_SRCS) $(IMAGES_DELTA_SRCS)
 ftdump_LDLIBS = -lpthread

@@ -41,7 +41,8 @@ enum { FIRST_PID = 20000, PID_GAP = 2000, DETAIL_BYTES_MAX = 1536 };
 struct restore {
 	pid_t init_pid;
 	const char *toolkit_path, *hook_path, *images_path, *log_path;
-	uint64_t timeout_ms;
+	uint64_t timeout_ms, tcp_segments;
+	const char *kdat_path; /* NULL: beside the log */
 	struct enter_toolkit toolkit;
 	struct enter_container container;
 	int images, work, kdat;
@@ -92,9 +93,10 @@ static int open_log_directory(struct restore *self)
 	}
 	strcpy(self->log_name, base);
 	self->work = open(dirname(directory), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (self->work < 0 || (mkdirat(self->work, "kdat", 0700) != 0 && errno != EEXIST))
+	const char *kdat = self->kdat_path == NULL ? "kdat" : self->kdat_path;
+	if (self->work < 0 || (mkdirat(self->work, kdat, 0700) != 0 && errno != EEXIST))
 		return -1;
-	self->kdat = openat(self->work, "kdat", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	self->kdat = openat(self->work, kdat, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	/* Left by a CRIU that died while writing it, it would keep every later one from caching. */
 	if (self->kdat >= 0 && unlinkat(self->kdat, "criu.kdat.tmp", 0) != 0 && errno != ENOENT)
 		return -1;
@@ -131,7 +133,7 @@ static int open_all(struct restore *self)
 		return fail(self, "gone", errno, "the container has ended");
 	if (meta_read(self->images, &self->meta) != 0)
 		return fail(self, "corrupt", errno, "%s/%s: %s", self->images_path, META_NAME, strerror(errno));
-	self->rewritten = tcp_images_rewrite(self->images);
+	self->rewritten = tcp_images_rewrite(self->images, self->tcp_segments);
 	if (self->rewritten < 0)
 		return fail(self, "corrupt", errno, "%s: TCP images: %s", self->images_path, strerror(errno));
 	return ask_init(self);
@@ -290,19 +292,20 @@ static int restore(struct restore *self)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: ftrestore --init-pid PID --toolkit DIR --hook LIB --images DIR --log FILE [--timeout-ms 30000]\n");
+	fprintf(stderr, "usage: ftrestore --init-pid PID --toolkit DIR --hook LIB --images DIR --log FILE\n"
+			"                 [--kdat DIR] [--timeout-ms 30000] [--tcp-segments 10]\n");
 	return 2;
 }
 
 int main(int argc, char **argv)
 {
-	enum { INIT = 1, TOOLKIT, HOOK, IMAGES, LOG, TIMEOUT };
+	enum { INIT = 1, TOOLKIT, HOOK, IMAGES, LOG, TIMEOUT, SEGMENTS, KDAT };
 	static const struct option known[] = {
 		{ "init-pid", 1, NULL, INIT }, { "toolkit", 1, NULL, TOOLKIT }, { "hook", 1, NULL, HOOK },
 		{ "images", 1, NULL, IMAGES }, { "log", 1, NULL, LOG },		{ "timeout-ms", 1, NULL, TIMEOUT },
-		{ NULL, 0, NULL, 0 },
+		{ "tcp-segments", 1, NULL, SEGMENTS }, { "kdat", 1, NULL, KDAT }, { NULL, 0, NULL, 0 },
 	};
-	static struct restore self = { .timeout_ms = 30000, .init = -1, .stdio = { -1, -1, -1 } };
+	static struct restore self = { .timeout_ms = 30000, .tcp_segments = TCP_IMAGE_SEGMENTS, .init = -1, .stdio = { -1, -1, -1 } };
 	uint64_t number = 0;
 	int bad = 0;
 	signal(SIGPIPE, SIG_IGN);
@@ -314,6 +317,8 @@ int main(int argc, char **argv)
 		case IMAGES: self.images_path = optarg; break;
 		case LOG: self.log_path = optarg; break;
 		case TIMEOUT: bad |= line_parse_u64(optarg, &self.timeout_ms) != 0; break;
+		case SEGMENTS: bad |= line_parse_u64(optarg, &self.tcp_segments) != 0 || self.tcp_segments > 1000000; break;
+		case KDAT: self.kdat_path = optarg; break;
 		default: return usage();
 		}
 	}

@@ -103,7 +103,7 @@ static bool read_stream(struct cursor message, struct stream *out)
 		else if (number == FIELD_UNSQ_LEN)
 			out->unsq_len = value;
 	}
-	return out->outq_len <= UINT32_MAX && out->unsq_len <= out->outq_len;
+	return out->outq_len <= UINT32_MAX && out->mss_clamp <= UINT16_MAX && out->unsq_len <= out->outq_len;
 }
 
 /* The message without its unsent length, then the new one. */
@@ -124,7 +124,7 @@ static size_t write_stream(struct cursor message, uint8_t *out, uint64_t unsq_le
 	return length + put_varint(out + length, unsq_len);
 }
 
-long tcp_image_rewrite(const uint8_t *image, size_t length, uint8_t *out, size_t size)
+long tcp_image_rewrite(const uint8_t *image, size_t length, uint64_t segments, uint8_t *out, size_t size)
 {
 	if (length < HEADER_BYTES || size < length + TCP_IMAGE_GROWTH_BYTES_MAX || get_u32(image) != IMAGE_MAGIC ||
 	    get_u32(image + 4) != STREAM_MAGIC)
@@ -136,7 +136,7 @@ long tcp_image_rewrite(const uint8_t *image, size_t length, uint8_t *out, size_t
 	struct stream stream;
 	if (!read_stream(message, &stream))
 		return -1;
-	if (stream.unsq_len == stream.outq_len || stream.outq_len > stream.mss_clamp * TCP_IMAGE_SEGMENTS_MAX)
+	if (stream.unsq_len == stream.outq_len || stream.outq_len > stream.mss_clamp * segments)
 		return 0;
 	size_t written = write_stream(message, out + HEADER_BYTES, stream.outq_len);
 	memcpy(out, image, 8);
@@ -177,7 +177,7 @@ static int replace(int directory, const char *name, const uint8_t *data, size_t 
 	return -1;
 }
 
-static int rewrite_content(int directory, const char *name, int fd, size_t length)
+static int rewrite_content(int directory, const char *name, int fd, size_t length, uint64_t segments)
 {
 	uint8_t *image = malloc(2 * length + TCP_IMAGE_GROWTH_BYTES_MAX);
 	if (image == NULL)
@@ -186,7 +186,7 @@ static int rewrite_content(int directory, const char *name, int fd, size_t lengt
 	errno = EBADMSG;
 	if (pread(fd, image, length, 0) == (ssize_t)length) {
 		uint8_t *out = image + length;
-		long written = tcp_image_rewrite(image, length, out, length + TCP_IMAGE_GROWTH_BYTES_MAX);
+		long written = tcp_image_rewrite(image, length, segments, out, length + TCP_IMAGE_GROWTH_BYTES_MAX);
 		if (written == 0)
 			result = 0;
 		else if (written > 0)
@@ -196,7 +196,7 @@ static int rewrite_content(int directory, const char *name, int fd, size_t lengt
 	return result;
 }
 
-static int rewrite_one(int directory, const char *name)
+static int rewrite_one(int directory, const char *name, uint64_t segments)
 {
 	struct stat status;
 	int fd = openat(directory, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -208,14 +208,14 @@ static int rewrite_one(int directory, const char *name)
 		result = -1;
 	}
 	if (result == 0)
-		result = rewrite_content(directory, name, fd, (size_t)status.st_size);
+		result = rewrite_content(directory, name, fd, (size_t)status.st_size, segments);
 	int error = errno;
 	close(fd);
 	errno = error;
 	return result;
 }
 
-int tcp_images_rewrite(int directory)
+int tcp_images_rewrite(int directory, uint64_t segments)
 {
 	static const char prefix[] = "tcp-stream-";
 	int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -229,7 +229,7 @@ int tcp_images_rewrite(int directory)
 	for (struct dirent *entry; changed >= 0 && (entry = readdir(listing)) != NULL;) {
 		if (strncmp(entry->d_name, prefix, sizeof prefix - 1) != 0)
 			continue;
-		int result = rewrite_one(directory, entry->d_name);
+		int result = rewrite_one(directory, entry->d_name, segments);
 		changed = result < 0 ? -1 : changed + result;
 	}
 	int error = errno;

@@ -53,48 +53,48 @@ static uint8_t out[1024];
 TEST(all_output_becomes_unsent)
 {
 	struct builder image = image_of(100, 4, 1460);
-	long length = tcp_image_rewrite(image.bytes, image.length, out, sizeof out);
+	long length = tcp_image_rewrite(image.bytes, image.length, 10, out, sizeof out);
 	CHECK_EQ(length, image.length);
 	CHECK_EQ(memcmp(out, image.bytes, 8), 0);
 	/* The field moved to the end of the message; the queues are as they were. */
 	CHECK_EQ(memcmp(out + length - 103, image.bytes + image.length - 103, 103), 0);
 	CHECK_EQ(out[length - 103 - 2], 12 << 3);
 	CHECK_EQ(out[length - 103 - 1], 100);
-	CHECK_EQ(tcp_image_rewrite(out, (size_t)length, image.bytes, sizeof image.bytes), 0);
+	CHECK_EQ(tcp_image_rewrite(out, (size_t)length, 10, image.bytes, sizeof image.bytes), 0);
 }
 
 TEST(nothing_to_do_is_said_so)
 {
 	struct builder image = image_of(0, 0, 1460);
-	CHECK_EQ(tcp_image_rewrite(image.bytes, image.length, out, sizeof out), 0);
+	CHECK_EQ(tcp_image_rewrite(image.bytes, image.length, 10, out, sizeof out), 0);
 	image = image_of(50, 50, 1460);
-	CHECK_EQ(tcp_image_rewrite(image.bytes, image.length, out, sizeof out), 0);
+	CHECK_EQ(tcp_image_rewrite(image.bytes, image.length, 10, out, sizeof out), 0);
 }
 
 TEST(more_than_the_first_window_is_left_alone)
 {
 	struct builder image = image_of(101, 0, 10);
-	CHECK_EQ(tcp_image_rewrite(image.bytes, image.length, out, sizeof out), 0);
+	CHECK_EQ(tcp_image_rewrite(image.bytes, image.length, 10, out, sizeof out), 0);
 	image = image_of(100, 0, 10);
-	CHECK(tcp_image_rewrite(image.bytes, image.length, out, sizeof out) > 0);
+	CHECK(tcp_image_rewrite(image.bytes, image.length, 10, out, sizeof out) > 0);
 }
 
 TEST(other_images_are_refused)
 {
 	struct builder image = image_of(100, 4, 1460);
 	image.bytes[4] ^= 1;
-	CHECK_EQ(tcp_image_rewrite(image.bytes, image.length, out, sizeof out), -1);
+	CHECK_EQ(tcp_image_rewrite(image.bytes, image.length, 10, out, sizeof out), -1);
 	image = image_of(100, 4, 1460);
 	image.bytes[8] = 255;
-	CHECK_EQ(tcp_image_rewrite(image.bytes, image.length, out, sizeof out), -1);
+	CHECK_EQ(tcp_image_rewrite(image.bytes, image.length, 10, out, sizeof out), -1);
 	image = image_of(4, 5, 1460); /* more unsent than there is */
-	CHECK_EQ(tcp_image_rewrite(image.bytes, image.length, out, sizeof out), -1);
+	CHECK_EQ(tcp_image_rewrite(image.bytes, image.length, 10, out, sizeof out), -1);
 }
 
 TEST(no_room_is_refused)
 {
 	struct builder image = image_of(100, 4, 1460);
-	CHECK_EQ(tcp_image_rewrite(image.bytes, image.length, out, image.length), -1);
+	CHECK_EQ(tcp_image_rewrite(image.bytes, image.length, 10, out, image.length), -1);
 }
 
 TEST(fuzz_stays_inside)
@@ -107,7 +107,7 @@ TEST(fuzz_stays_inside)
 			image.bytes[8 + check_random(&seed) % (image.length - 8)] = (uint8_t)check_random(&seed);
 		uint8_t *exact = malloc(length + 1), *room = malloc(length + TCP_IMAGE_GROWTH_BYTES_MAX);
 		memcpy(exact, image.bytes, length);
-		long written = tcp_image_rewrite(exact, length, room, length + TCP_IMAGE_GROWTH_BYTES_MAX);
+		long written = tcp_image_rewrite(exact, length, 10, room, length + TCP_IMAGE_GROWTH_BYTES_MAX);
 		CHECK(written <= (long)(length + TCP_IMAGE_GROWTH_BYTES_MAX));
 		free(exact);
 		free(room);

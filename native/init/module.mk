@@ -8,3 +8,8 @@ TESTS += init-test
 init-test_SRCS = init/test/init_test.c $(INIT_SRCS)
 
 TEST_SCRIPTS += init/test/namespace.sh
+
+# A process that holds one of everything that cannot be protected, for the tests of preflight.
+FIXTURES += odd-holder
+odd-holder_SRCS = init/test/odd_holder.c
+odd-holder_STATIC := 1

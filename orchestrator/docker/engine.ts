@@ -186,7 +186,7 @@ export class Engine {
     return new Promise((resolve, reject) => {
       const query = names.map((name) => `names=${encodeURIComponent(name)}`).join("&");
       const options = {
-        path: `/images/get?${query}`,
+        path: `/images/get?${query}&`, // the client cuts off the last character
         method: "GET",
         isStream: true,
         statusCodes: { 200: true, 404: "no such image", 500: "server error" },

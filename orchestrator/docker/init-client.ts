@@ -106,6 +106,10 @@ export class InitClient {
     const result = await this.#spawn([verb, ...fields], ASK_TIMEOUT_MS);
     if (result.timedOut) throw this.#error("CONTROL_TIMEOUT", `no reply to ${verb} from ftinit`);
     const line = parseLine(result.stdout.split("\n")[0] ?? "");
+    if (result.code === "ENOENT" || result.code === "EACCES") {
+      const message = `cannot run ${this.#options.program} (${result.code})`;
+      throw this.#error("INIT_PROGRAM_MISSING", message);
+    }
     if (line === undefined || (line.kind !== "ok" && line.kind !== "fail")) {
       const why = result.stderr || result.shortMessage || result.stdout;
       throw this.#error("CONTROL_PROTOCOL", `ftinit gave no reply to ${verb}: ${why}`);

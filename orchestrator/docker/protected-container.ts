@@ -11,6 +11,7 @@
 import type { Clock } from "../clock.js";
 import { FtError } from "../errors/error.js";
 import { limits } from "../limits.js";
+import { LineFailure } from "../network/line-client.js";
 import { label, parseRestart } from "./container-spec.js";
 import type { ContainerInspect, ContainerSpec, HostConfig } from "./docker-types.js";
 import { containerName } from "./docker-types.js";
@@ -107,7 +108,7 @@ export async function startWaiting(
       await running.init.hello();
       return running;
     } catch (error) {
-      if (clock.nowMs() >= deadline) throw error;
+      if (!(error instanceof LineFailure) || clock.nowMs() >= deadline) throw error;
       await clock.sleep(20);
       await requireRunning(engine, id);
     }

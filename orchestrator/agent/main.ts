@@ -21,7 +21,7 @@ import { StreamReceiver } from "../links/stream-receiver.js";
 import { adopt } from "../pair/adopt.js";
 import { Pair, type PairHost } from "../pair/pair.js";
 import { PairRecords } from "../pair/record.js";
-import { VERSION } from "../version.js";
+import { ownVersion } from "../version.js";
 import { Agent } from "./agent.js";
 import { startApiServer } from "./api-server.js";
 import type { AgentService } from "./api-types.js";
@@ -30,11 +30,11 @@ import { createLog, RecentLines } from "./log.js";
 import { AgentMetrics } from "./metrics.js";
 import { notifyReady } from "./notify.js";
 import { Pairs } from "./pairs.js";
+import { pairPaths } from "./paths.js";
 import { peerMethods, peerUploads } from "./peer-methods.js";
 import { peerHandlers, peerUploadHandlers } from "./peer-service.js";
 import { PeerClients } from "./peers.js";
 import { agentParts, peerServiceParts } from "./wiring-agent.js";
-import { pairPaths } from "./paths.js";
 import { pairParts } from "./wiring-pair.js";
 import { receiveEpoch } from "./wiring-stream.js";
 
@@ -70,10 +70,14 @@ export async function startAgent(
   const identity = loadIdentity(config.stateDir);
   const log = createLog(identity.host, config.logLevel, recent);
   const faults = faultsFrom(fault);
-  const book = new PeerBook({ stateDir: config.stateDir, self: identity.host, configured: config.peers });
+  const book = new PeerBook({
+    stateDir: config.stateDir,
+    self: identity.host,
+    configured: config.peers,
+  });
   const engine = Engine.at(config.dockerSocket, { host: identity.host });
   await mkdir(config.runDir, { recursive: true, mode: 0o755 });
-  const clients = new PeerClients({ identity, book, version: VERSION, engine, log });
+  const clients = new PeerClients({ identity, book, version: ownVersion(), engine, log });
   const pairs = new Pairs();
   const shared = { config, identity, book, engine, clients, clock, faults, log };
   const host: PairHost = {
@@ -101,7 +105,7 @@ export async function startAgent(
   await adoptPairs(pairs, log);
   pairs.start(clock);
   await notifyReady();
-  log.info({ version: VERSION, pairs: pairs.all().length }, "agent ready");
+  log.info({ version: ownVersion(), pairs: pairs.all().length }, "agent ready");
   return {
     stop: async () => {
       log.info("agent stops; gates and containers go on");
@@ -140,7 +144,7 @@ async function startLinks(shared: AgentShared, host: PairHost, pairs: Pairs) {
     self,
     address: config.listen ?? identity.address,
     port: config.controlPort,
-    version: VERSION,
+    version: ownVersion(),
     methods: peerMethods,
     handlers: peerHandlers(host, pairs, serviceParts),
     uploads: peerUploads,
@@ -170,7 +174,8 @@ async function startLinks(shared: AgentShared, host: PairHost, pairs: Pairs) {
 
 async function loadPairs(host: PairHost, pairs: Pairs, log: Logger): Promise<void> {
   const { records, broken } = await host.records.load();
-  for (const error of broken) log.error({ err: error }, "a pair's record is broken; the pair is left alone");
+  for (const error of broken)
+    log.error({ err: error }, "a pair's record is broken; the pair is left alone");
   for (const record of records) {
     pairs.add(new Pair(host, record, record.role === "primary" ? "starting" : "preparing"));
   }
@@ -178,10 +183,12 @@ async function loadPairs(host: PairHost, pairs: Pairs, log: Logger): Promise<voi
 
 async function adoptPairs(pairs: Pairs, log: Logger): Promise<void> {
   for (const pair of pairs.all()) {
-    await pair.exclusively(() => adopt(pair)).catch((error: unknown) => {
-      log.error({ err: error, pair: pair.record.id }, "adopting the pair failed");
-      pair.enter("failed", `could not be taken up again: ${String(error)}`);
-    });
+    await pair
+      .exclusively(() => adopt(pair))
+      .catch((error: unknown) => {
+        log.error({ err: error, pair: pair.record.id }, "adopting the pair failed");
+        pair.enter("failed", `could not be taken up again: ${String(error)}`);
+      });
   }
 }
 

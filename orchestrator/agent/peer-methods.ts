@@ -18,19 +18,24 @@ export const peerMethods = defineMethods({
   /** Is the agent there? Short time-outs are given by the caller. */
   ping: { request: z.strictObject({}), reply: z.strictObject({}), timeoutMs: 1_000 },
 
-  /** The standby's half of `check`. */
-  preflight: {
+  /** The standby's half of `check`: facts, which the caller judges. */
+  hostFacts: {
     request: z.strictObject({
       imageId: z.string(),
-      uplink: z.string(),
-      address: z.string(),
-      memoryBytes: z.number(),
-      cpuFlags: z.array(z.string()),
-      kernel: z.string(),
-      dockerVersion: z.string(),
-      criuVersion: z.string(),
-      readOnlyBinds: z.array(z.string()),
+      containerName: z.string(),
+      uplink: z.string().optional(),
+      address: z.string().optional(),
+      bindSources: z.array(z.string()).max(256),
+      probeAddress: z.boolean(),
+      role: z.enum(["primary", "standby"]),
     }),
+    reply: z.strictObject({ facts: z.record(z.string(), z.unknown()) }),
+    timeoutMs: limits.controlSlowCallTimeoutMs,
+  },
+
+  /** Dumps and restores a probe process with the callee's kernel and CRIU. */
+  probeCriu: {
+    request: z.strictObject({}),
     reply: z.strictObject({ results: z.array(checkResultSchema) }),
     timeoutMs: limits.controlSlowCallTimeoutMs,
   },

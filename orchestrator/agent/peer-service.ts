@@ -13,11 +13,12 @@ import type { CheckResult } from "./api-types.js";
 import type { Pairs } from "./pairs.js";
 import type { PeerMethods, PeerUploads } from "./peer-methods.js";
 
-export type PreflightRequest = z.output<PeerMethods["preflight"]["request"]>;
+export type HostFactsRequest = z.output<PeerMethods["hostFacts"]["request"]>;
 
 /** What the service needs besides the pairs. */
 export interface PeerServiceParts {
-  preflightAsStandby(request: PreflightRequest): Promise<CheckResult[]>;
+  hostFacts(request: HostFactsRequest): Promise<Record<string, unknown>>;
+  probeCriu(): Promise<CheckResult[]>;
   hasImage(imageId: string): Promise<boolean>;
   importImage(imageId: string, reference: string, body: Readable): Promise<void>;
 }
@@ -29,7 +30,8 @@ export function peerHandlers(
 ): Handlers<PeerMethods> {
   return {
     ping: async () => ({}),
-    preflight: async (request) => ({ results: await parts.preflightAsStandby(request) }),
+    hostFacts: async (request) => ({ facts: await parts.hostFacts(request) }),
+    probeCriu: async () => ({ results: await parts.probeCriu() }),
     hasImage: async ({ imageId }) => ({ present: await parts.hasImage(imageId) }),
     pairStatus: async ({ pair, generation }) => {
       const known = pairs.get(pair);

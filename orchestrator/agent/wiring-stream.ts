@@ -4,8 +4,8 @@ import { asFtError } from "../errors/error.js";
 import type { EpochReply } from "../links/frame.js";
 import type { ReceivedEpoch } from "../links/stream-receiver.js";
 import { commitEpoch } from "../pair/standby.js";
-import { pairPaths } from "./paths.js";
 import type { Pairs } from "./pairs.js";
+import { pairPaths } from "./paths.js";
 
 export function receiveEpoch(runDir: string, pairs: Pairs) {
   return {

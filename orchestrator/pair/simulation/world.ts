@@ -348,7 +348,8 @@ export class SimHost {
   handlers() {
     this.knownHost ??= this.pairHost();
     return peerHandlers(this.knownHost, this.pairs, {
-      preflightAsStandby: async () => [],
+      hostFacts: async () => ({}),
+      probeCriu: async () => [],
       hasImage: async () => true,
       importImage: async () => {},
     });

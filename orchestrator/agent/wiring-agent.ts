@@ -1,0 +1,93 @@
+/** Binds the agent's services to Docker, the policies and the preflight. */
+
+import { release } from "node:os";
+import { join } from "node:path";
+import { describeToolkit } from "../../criu/toolkit.js";
+import { effectivePolicy } from "../../policies/labels.js";
+import { hasImage, receiveImage } from "../docker/image.js";
+import { CONTROL_PROTOCOL } from "../links/control-wire.js";
+import type { PairHost } from "../pair/pair.js";
+import { ownVersion } from "../version.js";
+import type { AgentParts } from "./agent.js";
+import type { CheckRequest } from "./api-types.js";
+import type { RecentLines } from "./log.js";
+import type { AgentShared } from "./main.js";
+import type { Pairs } from "./pairs.js";
+import type { PeerServiceParts } from "./peer-service.js";
+import { originControl } from "./wiring-docker.js";
+import { checkBoth, factsOfThisHost, probeThisHost } from "./wiring-preflight.js";
+
+export function agentParts(
+  shared: AgentShared,
+  host: PairHost,
+  pairs: Pairs,
+  recent: RecentLines,
+): AgentParts {
+  const { config, engine, clients, clock } = shared;
+  const origins = originControl({
+    engine,
+    initProgram: join(config.nativeDir, "bin/ftinit"),
+    clock,
+  });
+  const startedAt = new Date(clock.wallMs()).toISOString();
+  const resolve: AgentParts["resolve"] = async (request, pairId) => {
+    const policy = await policyOf(shared, request, pairId);
+    return { policy, origin: await origins.inspect(request.container, pairId, policy.network.ip) };
+  };
+  return {
+    origins,
+    resolve,
+    check: (request) => checkBoth(shared, request, (pairId) => policyOf(shared, request, pairId)),
+    nextBeatPort: () => freePort(config.heartbeatPort, pairs),
+    logLines: (pair, lines) => recent.of(pair, lines),
+    info: async () => ({
+      version: ownVersion(),
+      protocol: CONTROL_PROTOCOL,
+      host: host.name,
+      pid: process.pid,
+      startedAt,
+      peers: clients.describe(),
+      criuVersion: await describeToolkit(config.toolkitDir).then(
+        (t) => t.criu,
+        () => "missing",
+      ),
+      dockerVersion: await engine.version().then(
+        (v) => v.version,
+        () => "unreachable",
+      ),
+      kernel: release(),
+    }),
+  };
+}
+
+async function policyOf(shared: AgentShared, request: CheckRequest, pairId: string) {
+  const { engine, clients, config } = shared;
+  const inspect = await engine.inspect(request.container);
+  const peers = clients.names();
+  return effectivePolicy({
+    container: request.container,
+    pairId,
+    standby: request.standby,
+    onlyPeer: peers.length === 1 ? peers[0] : undefined,
+    labels: inspect.Config.Labels ?? {},
+    document: request.policy,
+    policiesDir: config.policiesDir,
+  });
+}
+
+function freePort(first: number, pairs: Pairs): number {
+  const used = new Set(pairs.all().map(({ record }) => record.beatPort));
+  let port = first;
+  while (used.has(port)) port += 1;
+  return port;
+}
+
+export function peerServiceParts(shared: AgentShared): PeerServiceParts {
+  const { engine } = shared;
+  return {
+    hostFacts: async (request) => ({ ...(await factsOfThisHost(shared, request)) }),
+    probeCriu: () => probeThisHost(shared),
+    hasImage: (imageId) => hasImage(engine, imageId),
+    importImage: (imageId, _reference, body) => receiveImage(engine, imageId, body),
+  };
+}

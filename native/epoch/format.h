@@ -38,20 +38,21 @@ enum epoch_record_type {
     IMAGE_COPY = 3,   /* a range of the base's file at another offset */
     IMAGE_REMOVED = 4,
     IMAGE_END = 5, /* ends an image: crc32c of the whole */
-    FILES_RESET = 32, /* first record of a root: what is not named in this section does not exist */
-    FILES_DIR = 33,
-    FILES_RENAME = 34,
-    FILES_OPAQUE = 35, /* what a directory keeps of its entries: one name a record follows */
-    FILES_KEEP = 36,
-    FILES_FILE = 37, /* begins a regular file; data, holes and attributes follow */
-    FILES_DATA = 38,
-    FILES_HOLE = 39,
-    FILES_SYMLINK = 40,
-    FILES_NODE = 41, /* fifo or device */
-    FILES_LINK = 42,
-    FILES_REMOVE = 43,
-    FILES_ATTR = 44,    /* one extended attribute of the entry before it */
-    FILES_PRESENT = 45, /* only after FILES_RESET: exists unchanged (a file too large for this part of a presync) */
+    FILES_ROOT = 32,  /* first of a section: which root */
+    FILES_RESET = 33, /* second, with files_seq 1: what is not named in this section does not exist */
+    FILES_DIR = 34,   /* a directory exists */
+    FILES_RENAME = 35,
+    FILES_OPAQUE = 36, /* a directory keeps none of its entries but those of the FILES_KEEP that follow */
+    FILES_KEEP = 37,
+    FILES_FILE = 38, /* begins a regular file: size and metadata; data, holes and attributes follow */
+    FILES_DATA = 39,
+    FILES_HOLE = 40,
+    FILES_SYMLINK = 41,
+    FILES_NODE = 42, /* fifo or device */
+    FILES_LINK = 43,
+    FILES_REMOVE = 44,
+    FILES_DIRMETA = 45, /* a directory's metadata, when all is in it; attributes follow */
+    FILES_ATTR = 46,    /* one extended attribute of the file or directory before it */
 };
 
 /*

@@ -9,18 +9,20 @@ export interface Invitation {
   expiresAt: string;
 }
 
+export interface Joined {
+  host: string;
+  address: string;
+  fingerprint: string;
+}
+
 export interface Cluster {
   init(options: { stateDir: string; host: string; listen: string }): Promise<Invitation>;
   /** Another token for one more host. */
   invite(options: { stateDir: string; forHost: string | undefined }): Promise<Invitation>;
-  join(options: {
-    stateDir: string;
-    address: string;
-    token: string;
-    host: string;
-    listen: string;
-    signal: AbortSignal;
-  }): Promise<{ host: string; address: string; fingerprint: string }>;
+  join(
+    settings: Settings,
+    options: { address: string; token: string; host: string; listen: string },
+  ): Promise<Joined>;
   runAgent(settings: Settings): Promise<void>;
 }
 
@@ -31,10 +33,14 @@ export const realCluster: Cluster = {
     return invitation(options.stateDir, undefined);
   },
   invite: ({ stateDir, forHost }) => invitation(stateDir, forHost),
-  async join({ signal: _signal, ...options }) {
-    const { joinAuthority } = await load("../links/join.js");
-    const identity = await joinAuthority(options);
+  async join(settings, options) {
+    const { joinAuthority } = await import("../links/join.js");
+    const { loadAgentConfig } = await import("../links/config.js");
     const { fingerprintOf } = await import("../links/identity.js");
+    // The others have to know at which ports this host's agent will listen.
+    const { controlPort, streamPort } = loadAgentConfig(settings, process.env);
+    const { stateDir } = settings;
+    const identity = await joinAuthority({ ...options, stateDir, controlPort, streamPort });
     const { host, address, authorityCertificate } = identity;
     return { host, address, fingerprint: fingerprintOf(authorityCertificate) };
   },
@@ -43,11 +49,6 @@ export const realCluster: Cluster = {
     await runAgent(settings);
   },
 };
-
-// biome-ignore lint/suspicious/noExplicitAny: typed once these modules exist
-async function load(path: string): Promise<any> {
-  return import(path);
-}
 
 async function invitation(stateDir: string, forHost: string | undefined): Promise<Invitation> {
   const { issueToken } = await import("../links/authority.js");

@@ -83,11 +83,12 @@ export function complaintOf(error: unknown, argv: string[]): FtError | undefined
   if (error.exitCode === 0) return undefined;
   const subject = `ftctl ${argv[0] ?? ""}`.trim();
   if (error.code === "commander.help") {
-    return usage(subject, "a command is missing", "`ftctl --help` lists the commands.");
+    return usage(subject, "a command is missing", `\`${helpFor(argv)}\` lists them.`);
   }
   const [message = "", ...rest] = error.message.replace(/^error: /, "").split("\n");
   const suggestion = rest.join(" ").replace(/[()]/g, "").trim();
-  const hint = [suggestion, `See \`${helpFor(argv)}\`.`].filter((part) => part !== "").join(" ");
+  const help = error.code === "commander.unknownCommand" ? "ftctl --help" : helpFor(argv);
+  const hint = [suggestion, `See \`${help}\`.`].filter((part) => part !== "").join(" ");
   return usage(subject, message, hint);
 }
 

@@ -56,7 +56,10 @@ export function settingsFrom(
     stateDir: setting(flags.stateDir, "FTCTL_STATE_DIR", "stateDir", "/var/lib/ftctl"),
     runDir,
     socketPath: flags.socket ?? nonEmpty(env.FTCTL_SOCKET) ?? join(runDir, "agent.sock"),
-    policiesDir: join(dirname(configFile), "policies"),
+    policiesDir:
+      nonEmpty(env.FTCTL_POLICIES_DIR) ??
+      file("policiesDir") ??
+      join(dirname(configFile), "policies"),
     output: output === undefined ? undefined : parseFormat(output),
     timeoutMs: timeout === undefined ? undefined : parseDuration(timeout),
     yes: flags.yes ?? truthy(env.FTCTL_YES),

@@ -49,6 +49,7 @@ export const ERROR_GROUPS: readonly ErrorGroup[] = [
         "What answers on the socket is no agent, or one of another version.",
       ),
       AGENT_ALREADY_RUNNING: refused("Another agent has this socket; it is left alone."),
+      NOTIFY_FAILED: error("systemd could not be told that the agent is ready."),
       AGENT_SOCKET_UNUSABLE: error("The agent cannot make its socket at this path."),
       REQUEST_INVALID: usage("A request on the local API is malformed."),
       REQUEST_TOO_LARGE: usage("A request on the local API is larger than 1 MiB."),

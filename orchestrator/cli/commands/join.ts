@@ -1,13 +1,8 @@
+import type { Joined } from "../cluster.js";
 import type { CommandSpec, Context } from "../context.js";
 import { rows, type View } from "../output/result.js";
 import { usage } from "../settings.js";
 import { hostOf, listenOf } from "./init.js";
-
-interface Joined {
-  host: string;
-  address: string;
-  fingerprint: string;
-}
 
 const view: View<Joined> = {
   name: (row) => row.host,
@@ -44,13 +39,11 @@ export const joinCommand: CommandSpec<JoinOptions> = {
     );
   },
   async run(context, [address], options) {
-    const joined = await context.cluster.join({
-      stateDir: context.settings.stateDir,
+    const joined = await context.cluster.join(context.settings, {
       address: address as string,
       token: await tokenOf(context, options.token),
       host: hostOf(options),
       listen: listenOf(options),
-      signal: context.signal,
     });
     const advice = "Start the agent on this host: systemctl enable --now ftctl-agent";
     return rows({ view, rows: [joined], single: true, advice });

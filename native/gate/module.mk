@@ -4,3 +4,21 @@ PROGRAMS += ftgate
 ftgate_SRCS = gate/main.c gate/options.c gate/control.c gate/verbs.c gate/stats.c gate/events.c gate/state.c \
 	gate/egress.c gate/ingress.c gate/container.c gate/beat.c gate/uplink.c gate/tap.c gate/links.c \
 	$(GATE_CORE_SRCS) $(LINE_SRCS) $(FAULT_SRCS)
+
+TESTS += gate-hold-test
+gate-hold-test_SRCS = gate/test/hold_test.c gate/hold.c
+
+TESTS += gate-heartbeat-test
+gate-heartbeat-test_SRCS = gate/test/heartbeat_test.c gate/heartbeat.c gate/siphash.c gate/peer.c gate/lease.c
+
+TESTS += gate-frame-test
+gate-frame-test_SRCS = gate/test/frame_test.c gate/frame.c gate/histogram.c gate/options.c $(LINE_SRCS)
+
+# The real thing on real interfaces: the whole gate under the sanitizers, driven from outside.
+FIXTURES += ftgate-sanitized
+ftgate-sanitized_SANITIZE := yes
+ftgate-sanitized_SRCS = $(ftgate_SRCS)
+
+TESTS += gate-integration-test
+gate-integration-test_SANITIZE := no
+gate-integration-test_SRCS = gate/test/integration_test.c gate/test/world.c $(LINE_SRCS)

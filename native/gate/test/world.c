@@ -25,7 +25,7 @@
 pid_t place_pid[PLACES];
 static int place_fd[PLACES];
 static int home_fd = -1;
-static char folder[64];
+static char folder[32];
 char gate_said[4096];
 unsigned char sniffed[2048];
 size_t sniffed_length, sniffed_longest;
@@ -135,7 +135,7 @@ static int build(void)
 	bad |= world_run(HOST_A, "ip link set up0 master br0 && ip addr add 10.77.0.1/24 dev repl0");
 	bad |= world_run(HOST_B, "ip link set up0 master br0 && ip addr add 10.77.0.2/24 dev repl0");
 	/* The tests speak of TCP: neighbours are known, except where ARP is what is tested. */
-	bad |= world_run(CLIENT, "ip addr add " CLIENT_IP "/24 dev eth0 && ip neigh add " SERVICE_IP " lladdr " SERVICE_MAC " dev eth0 nud permanent");
+	bad |= world_run(CLIENT, "ip link set eth0 address " CLIENT_MAC " && ip addr add " CLIENT_IP "/24 dev eth0 && ip neigh add " SERVICE_IP " lladdr " SERVICE_MAC " dev eth0 nud permanent");
 	return bad == 0 ? 0 : -1;
 }
 
@@ -224,8 +224,12 @@ int gate_start(struct world_gate *gate, enum place host, enum place box, const c
 		return gate->control < 0 ? -1 : 0;
 	}
 	int status = 0;
-	kill(gate->pid, SIGKILL);
-	waitpid(gate->pid, &status, 0);
+	int64_t until = world_ms() + WAIT_MS;
+	while (waitpid(gate->pid, &status, WNOHANG) == 0) {
+		if (world_ms() > until)
+			kill(gate->pid, SIGKILL);
+		poll(NULL, 0, 5);
+	}
 	gate->pid = 0;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }

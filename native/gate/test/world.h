@@ -13,6 +13,7 @@
 #define SERVICE_MAC "02:f7:00:00:00:05"
 #define SERVICE_IP "10.9.0.2"
 #define CLIENT_IP "10.9.0.1"
+#define CLIENT_MAC "02:f7:00:00:00:01"
 #define WAIT_MS 5000
 
 enum place { LAN, CLIENT, HOST_A, HOST_B, BOX_A, BOX_B, PLACES };

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { CounterCheck, type CounterVerdict } from "./dialogue.js";
-import { fileContent, HttpDecoder, HttpDialogue, testSite } from "./http.js";
+import { HttpDecoder, HttpDialogue } from "./http.js";
 import { outageMsAround } from "./latency.js";
 import { MemcachedDialogue } from "./memcached.js";
 import { RespDecoder } from "./resp.js";
@@ -69,7 +69,12 @@ describe("MemcachedDialogue", () => {
 });
 
 describe("HttpDialogue", () => {
-  const site = testSite(3, 100);
+  const fileContent = (index: number, bytes: number) =>
+    Buffer.from(`file ${index} line 1\nfile ${index} line 2\n`.repeat(9).slice(0, bytes));
+  const site = {
+    paths: ["/0", "/1", "/2"],
+    bodies: [0, 1, 2].map((index) => fileContent(index, 100)),
+  };
   const response = (index: number, change = (body: string) => body) => {
     const body = change(fileContent(index, 100).toString());
     return Buffer.from(`HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n${body}`);

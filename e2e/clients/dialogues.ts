@@ -1,7 +1,7 @@
 /** Chooses the dialogues for a workload, and what its connections must agree on with each other. */
 import type { Dialogue } from "./dialogue.js";
 import { type Findings, noFindings } from "./findings.js";
-import { HttpDialogue, testSite } from "./http.js";
+import { HttpDialogue, workloadSite } from "./http.js";
 import { checkTreeSums, DiskDialogue, EchoDialogue, SharedOrder, TreeDialogue } from "./lines.js";
 import { MemcachedDialogue } from "./memcached.js";
 import { RedisDialogue } from "./redis.js";
@@ -10,8 +10,8 @@ import { type Workload, workloads } from "./report.js";
 export interface DialogueSettings {
   run: string;
   valueBytes: number;
-  /** nginx: how many files there are, each of `valueBytes`. */
-  files: number;
+  /** nginx: one request in so many asks for the large file; 0: none. */
+  largeEvery: number;
 }
 
 export interface Conversation {
@@ -28,7 +28,7 @@ export function conversationFor(workload: Workload, settings: DialogueSettings):
     case "memcached":
       return alone((connection) => new MemcachedDialogue(run, connection, valueBytes));
     case "nginx": {
-      const site = testSite(settings.files, valueBytes);
+      const site = workloadSite(settings.largeEvery);
       return alone((connection) => new HttpDialogue(run, connection, site));
     }
     case "echo":

@@ -1,20 +1,10 @@
 /**
- * HTTP/1.1 keep-alive GETs of files whose content is known: request n asks for file n mod files, so a reply
- * that belongs to another request shows at once. Every body is compared to the byte.
+ * HTTP/1.1 keep-alive GETs of files whose content is known; every body is compared to the byte.
  */
+import { largeFile, SMALL_FILE_TEXT } from "../workloads/workloads.js";
 import { Dialogue } from "./dialogue.js";
 
 const headerBytesMax = 16 << 10;
-
-/** Content of test file `index`: printable, a function of its index, no two alike. */
-export function fileContent(index: number, bytes: number): Buffer {
-  const line = `file ${index} line `;
-  let text = "";
-  for (let i = 0; text.length < bytes; i += 1) text += `${line}${i}\n`;
-  return Buffer.from(text.slice(0, bytes));
-}
-
-export const filePath = (index: number): string => `/ft/${index}.txt`;
 
 export interface HttpReply {
   status: number;
@@ -59,9 +49,12 @@ export interface HttpSite {
   bodies: Buffer[];
 }
 
-export function testSite(files: number, bytes: number): HttpSite {
-  const indexes = Array.from({ length: files }, (_, i) => i);
-  return { paths: indexes.map(filePath), bodies: indexes.map((i) => fileContent(i, bytes)) };
+/** The files of the nginx workload; one request in `largeEvery` asks for the large one, 0: none does. */
+export function workloadSite(largeEvery: number): HttpSite {
+  const small = { path: "/small.txt", body: Buffer.from(SMALL_FILE_TEXT) };
+  const files = Array.from({ length: Math.max(1, largeEvery) }, () => small);
+  if (largeEvery > 0) files[0] = { path: "/large.txt", body: Buffer.from(largeFile()) };
+  return { paths: files.map(({ path }) => path), bodies: files.map(({ body }) => body) };
 }
 
 export class HttpDialogue extends Dialogue {

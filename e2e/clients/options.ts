@@ -10,7 +10,7 @@ export interface ClientOptions {
   pipeline: number;
   thinkMs: number;
   valueBytes: number;
-  files: number;
+  largeEvery: number;
   /** Per connection. */
   requestsMax: number;
   durationMsMax: number;
@@ -24,7 +24,7 @@ export const clientDefaults = {
   pipeline: 1,
   thinkMs: 0,
   valueBytes: 64,
-  files: 16,
+  largeEvery: 32,
   requestsMax: 200_000,
   durationMsMax: 120_000,
   connectTimeoutMs: 10_000,

@@ -14,9 +14,10 @@ import { brokenPromises, type Verdict, verdictOf } from "../checkers/verdict.js"
 import type { ClientProcess } from "../clients/client-process.js";
 import { outageMsAround } from "../clients/latency.js";
 import type { ClientReport } from "../clients/report.js";
+import { clearHosts } from "../runner/clear.js";
 import { LabHosts } from "../runner/hosts.js";
 import { buildImage, Service } from "../runner/service.js";
-import { outFolder, specs } from "../runner/workloads.js";
+import { outFolder, specOf } from "../runner/workloads.js";
 import { count, renderReport } from "./report.js";
 import { demoResult } from "./result.js";
 import { Steps } from "./steps.js";
@@ -43,7 +44,7 @@ interface Outcome {
 async function protectRedis(service: Service): Promise<void> {
   await steps.step("Image of redis, made from Debian's package", () => buildImage(service.spec));
   await steps.step("docker run redis on alpha", async () => {
-    await service.removeEverywhere();
+    await clearHosts(service.hosts);
     await service.run("alpha");
   });
   await steps.step(
@@ -119,7 +120,7 @@ async function main(): Promise<number> {
   );
   try {
     for (const host of hosts.hosts) if (!(await hosts.isOn(host))) await hosts.boot(host);
-    const service = new Service(hosts, specs.redis());
+    const service = new Service(hosts, specOf("redis"));
     await protectRedis(service);
     return conclude(await failOver(service));
   } finally {

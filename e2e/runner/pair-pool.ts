@@ -5,12 +5,12 @@
  * Invariant: `get` returns only a pair that is protected at that moment, on a lab with nothing broken.
  */
 import { isDeepStrictEqual } from "node:util";
+import type { WorkloadName } from "../workloads/workloads.js";
+import { clearHosts } from "./clear.js";
 import { Ftctl } from "./ftctl.js";
 import type { Host, Hosts } from "./hosts.js";
 import { buildImage, type PolicyOverrides, Service } from "./service.js";
-import { specs, type WorkloadSpec } from "./workloads.js";
-
-export type WorkloadName = keyof typeof specs;
+import { specOf, type WorkloadSpec } from "./workloads.js";
 
 export interface PooledPair {
   service: Service;
@@ -65,7 +65,7 @@ export class PairPool {
 
   /** A plain container on the first host. */
   async fresh(workload: WorkloadName): Promise<Service> {
-    const spec = specs[workload]();
+    const spec = specOf(workload);
     await this.#image(spec);
     const service = new Service(this.#hosts, spec);
     await service.run(this.#hosts.hosts[0] ?? "alpha");
@@ -93,13 +93,7 @@ export class PairPool {
     this.#current = undefined;
     await this.heal();
     try {
-      for (const name of Object.keys(specs) as WorkloadName[]) {
-        await new Service(this.#hosts, specs[name]()).removeEverywhere();
-      }
-      for (const host of this.#hosts.hosts) {
-        const left = await this.#ftctl.list(host);
-        if (left.length > 0) throw new Error(`${left.length} pairs are left on ${host}`);
-      }
+      await clearHosts(this.#hosts);
     } catch {
       await this.rebuild();
     }

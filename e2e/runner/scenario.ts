@@ -5,9 +5,10 @@ import type { ClientProcess } from "../clients/client-process.js";
 import { outageMsAround } from "../clients/latency.js";
 import type { ClientOptions } from "../clients/options.js";
 import type { ClientReport } from "../clients/report.js";
+import type { WorkloadName } from "../workloads/workloads.js";
 import type { Ftctl } from "./ftctl.js";
 import type { Host, Hosts } from "./hosts.js";
-import type { PairPool, WorkloadName } from "./pair-pool.js";
+import type { PairPool } from "./pair-pool.js";
 import type { PolicyOverrides, Service } from "./service.js";
 
 export interface Scenario {

@@ -13,7 +13,7 @@ import { checkoutRoot } from "../lab/layout.js";
 import { Ftctl } from "./ftctl.js";
 import type { ExecResult, Host, Hosts } from "./hosts.js";
 import { poll } from "./poll.js";
-import { nginxFileBytes, outFolder, type WorkloadSpec } from "./workloads.js";
+import { outFolder, type WorkloadSpec } from "./workloads.js";
 
 export interface PolicyOverrides {
   epoch?: Record<string, unknown>;
@@ -27,10 +27,7 @@ const protectTimeoutMs = 120_000;
 
 /** Builds the image, or finds it built, and loads it on every running host. */
 export async function buildImage(spec: WorkloadSpec): Promise<void> {
-  const args = ["image", spec.image, "--cmd", spec.command];
-  if (spec.packages.length > 0) args.push("--packages", spec.packages.join(","));
-  for (const copy of spec.copies) args.push("--copy", copy);
-  await execa(join(checkoutRoot(), "bin/ftlab"), args, {
+  await execa(join(checkoutRoot(), "bin/ftlab"), ["workload", spec.name], {
     timeout: imageTimeoutMs,
     stdin: "ignore",
   });
@@ -42,7 +39,7 @@ export class Service {
   constructor(
     readonly hosts: Hosts,
     readonly spec: WorkloadSpec,
-    readonly name: string = spec.workload,
+    readonly name: string = spec.name,
     readonly address: string = serviceAddress,
   ) {
     this.ftctl = new Ftctl(hosts);
@@ -54,8 +51,8 @@ export class Service {
 
   /** A plain container, as a user would have started it. */
   async run(host: Host, dockerArgs: string[] = []): Promise<string> {
-    const args = ["run", "-d", "--name", this.name, "--network", "none", ...dockerArgs];
-    const result = await this.docker(host, [...args, this.spec.image]);
+    const args = ["run", "-d", "--name", this.name, "--network", "none", ...this.spec.runOptions];
+    const result = await this.docker(host, [...args, ...dockerArgs, this.spec.image]);
     if (result.exitCode !== 0) throw new Error(`docker run: ${result.stderr.slice(0, 2_000)}`);
     return result.stdout.trim();
   }
@@ -108,7 +105,6 @@ export class Service {
       workload: this.spec.workload,
       host: this.address,
       port: this.spec.port,
-      ...(this.spec.workload === "nginx" ? { valueBytes: nginxFileBytes } : {}),
       ...given,
     };
     const client = ClientProcess.start(options, this.hosts.enterClient);
@@ -123,17 +119,5 @@ export class Service {
       const result = await this.hosts.exec("client", [process.execPath, "-e", probe], 5_000);
       return result.exitCode === 0 ? true : undefined;
     });
-  }
-
-  async removeEverywhere(): Promise<void> {
-    for (const host of this.hosts.hosts) {
-      if (!(await this.hosts.isOn(host))) continue;
-      const pairs = await this.ftctl.list(host).catch(() => []);
-      const own = pairs.find((pair) => pair.name === this.name && pair.role === "primary");
-      if (own) await this.ftctl.run(host, ["unprotect", this.name, "-y"], protectTimeoutMs);
-    }
-    for (const host of this.hosts.hosts) {
-      if (await this.hosts.isOn(host)) await this.docker(host, ["rm", "-f", "-v", this.name]);
-    }
   }
 }

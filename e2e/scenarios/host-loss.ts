@@ -1,7 +1,7 @@
 /** The primary's host loses its power. */
 import { outageMsAround } from "../clients/latency.js";
-import type { WorkloadName } from "../runner/pair-pool.js";
 import { expectThat, type Scenario, underLoad } from "../runner/scenario.js";
+import type { WorkloadName } from "../workloads/workloads.js";
 
 /** SPECIFICATION: outage at host loss. One run may be slower than the median that is promised. */
 const outageMsMax = 3_000;
@@ -96,6 +96,7 @@ export const hostLossScenarios: Scenario[] = [
   rightAfterProtect,
   pipelined,
   hostLoss("redis", false, 50),
+  hostLoss("redis-always", false, 8),
   hostLoss("memcached", true, 8),
   hostLoss("nginx", true, 8),
   hostLoss("echo", true, 8),

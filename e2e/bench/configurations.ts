@@ -1,0 +1,120 @@
+/** The configurations that are compared: how each brings the same service up at the same address. */
+import type { PairView } from "../../orchestrator/agent/api-types.js";
+import { clearHosts } from "../runner/clear.js";
+import type { Host, Hosts } from "../runner/hosts.js";
+import { poll } from "../runner/poll.js";
+import type { Service } from "../runner/service.js";
+import { CheckpointLoop } from "./docker-checkpoint.js";
+
+/** A service that is up, and how to ask about it. */
+export interface Running {
+  service: Service;
+  host: Host;
+  note?: string;
+  /** Of a protected service. */
+  view?: () => Promise<PairView>;
+  /** Ends what goes on beside the service. */
+  finish?: () => Promise<string | undefined>;
+}
+
+export interface Configuration {
+  name: string;
+  epochMs?: number;
+  start(service: Service): Promise<Running>;
+}
+
+const primary = "alpha";
+const standby = "beta";
+
+export async function asOnTheMachine(hosts: Hosts): Promise<void> {
+  for (const host of hosts.hosts) if (!(await hosts.isOn(host))) await hosts.boot(host);
+  await clearHosts(hosts);
+}
+
+/** Puts a veth of the container on the host's LAN bridge: what Docker's own networking does, without its NAT. */
+export async function plugIntoLan(service: Service, host: Host, pid: number): Promise<void> {
+  const script = [
+    `ip link add ftbench0 type veth peer name eth0 netns ${pid}`,
+    "ip link set ftbench0 master br0 up",
+    `nsenter -t ${pid} -n sh -ec 'ip link set lo up; ip addr add ${service.address}/24 dev eth0; ip link set eth0 up'`,
+  ].join("\n");
+  const result = await service.hosts.exec(host, ["sh", "-ec", script]);
+  if (result.exitCode !== 0) throw new Error(`veth of the stock container: ${result.stderr}`);
+}
+
+const stock: Configuration = {
+  name: "stock",
+  start: async (service) => {
+    await service.run(primary);
+    const format = ["inspect", "-f", "{{.State.Pid}}", service.name];
+    const pid = Number((await service.docker(primary, format)).stdout.trim());
+    await plugIntoLan(service, primary, pid);
+    await service.untilListening();
+    return { service, host: primary };
+  },
+};
+
+/** All frames pass through the gate, which releases them at once: an unprotected pair. */
+const gateOnly: Configuration = {
+  name: "gate-only",
+  start: async (service) => {
+    await service.run(primary);
+    const policy = { failover: "manual", onStandbyLoss: "run-unprotected", reprotect: "manual" };
+    await service.protect(primary, standby, policy);
+    await service.hosts.kill(standby);
+    const wanted = (view: PairView) => view.state === "unprotected";
+    await service.ftctl.until(primary, service.name, "unprotected", wanted, 30_000);
+    await service.untilListening();
+    return { service, host: primary };
+  },
+};
+
+export const checkpoint = (epochMs: number): Configuration => ({
+  name: "checkpoint",
+  epochMs,
+  start: async (service) => {
+    await service.run(primary);
+    await service.protect(primary, standby, { epoch: { intervalMs: epochMs } });
+    await service.untilListening();
+    return {
+      service,
+      host: primary,
+      view: () => service.ftctl.status(primary, service.name),
+    };
+  },
+});
+
+/** For comparison: Docker's own checkpoints, one after the other, with no guarantee at all. */
+const dockerCheckpoint: Configuration = {
+  name: "docker-checkpoint-loop",
+  start: async (service) => {
+    const loop = await CheckpointLoop.start(service, primary);
+    await service.untilListening();
+    return {
+      service,
+      host: primary,
+      finish: async () => {
+        const { count, averageMs } = await loop.stop();
+        return `${count} checkpoints, ${Math.round(averageMs)} ms each; nothing is held, shipped or restorable in order`;
+      },
+    };
+  },
+};
+
+export function configurations(epochs: number[]): Configuration[] {
+  return [stock, gateOnly, ...epochs.map(checkpoint), dockerCheckpoint];
+}
+
+/** The application's first process, as this machine sees it. */
+export async function applicationPid(running: Running): Promise<number> {
+  const pattern: Record<string, RegExp> = {
+    redis: /^(\S*\/)?redis-server /,
+    memcached: /^(\S*\/)?memcached /,
+    nginx: /^nginx: master/,
+  };
+  const wanted = pattern[running.service.spec.workload];
+  if (!wanted) throw new Error(`no application pattern for ${running.service.spec.workload}`);
+  return poll("the application's process", 10_000, async () => {
+    return running.service.hosts.pids(running.host, wanted)[0];
+  });
+}

@@ -1,0 +1,150 @@
+/**
+ * `make bench`: every configuration in turn, side by side in one run.
+ *
+ *   node main.js [--quick] [--workloads a,b] [--connections 1,50] [--epochs 15,25,50,100]
+ *                [--seconds S] [--kills N] [--configurations a,b] [--no-plots] [--keep]
+ *
+ * --quick is a smoke test of the benchmark itself (a minute or two), not a measurement.
+ */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { checkoutRoot } from "../lab/layout.js";
+import { writePlots } from "../plots/bench-plots.js";
+import { LabHosts } from "../runner/hosts.js";
+import { buildImage, Service } from "../runner/service.js";
+import { outFolder, specOf } from "../runner/workloads.js";
+import { asOnTheMachine, type Configuration, configurations } from "./configurations.js";
+import { type BenchWorkload, buildLoadGenerator } from "./load-generator.js";
+import { commitId, describeMachine } from "./machine.js";
+import { measureOutage, measureRow } from "./measure.js";
+import type { BenchResult, BenchRow } from "./rows.js";
+import { table } from "./table.js";
+
+/** Kills are measured at the default epoch. */
+const outageEpochMs = 25;
+
+interface Settings {
+  workloads: BenchWorkload[];
+  connections: number[];
+  epochs: number[];
+  seconds: number;
+  kills: number;
+  only: string[] | undefined;
+  plots: boolean;
+  keep: boolean;
+}
+
+const say = (line: string) => process.stderr.write(`${line}\n`);
+
+function settings(): Settings {
+  const { values } = parseArgs({
+    options: {
+      quick: { type: "boolean", default: false },
+      workloads: { type: "string" },
+      connections: { type: "string" },
+      epochs: { type: "string" },
+      seconds: { type: "string" },
+      kills: { type: "string" },
+      configurations: { type: "string" },
+      "no-plots": { type: "boolean", default: false },
+      keep: { type: "boolean", default: false },
+    },
+  });
+  const { quick } = values;
+  const numbers = (text: string) => text.split(",").map(Number);
+  return {
+    workloads: (values.workloads ?? (quick ? "redis" : "redis,memcached,nginx")).split(
+      ",",
+    ) as BenchWorkload[],
+    connections: numbers(values.connections ?? "1,50"),
+    epochs: numbers(values.epochs ?? (quick ? "25" : "15,25,50,100")),
+    seconds: Number(values.seconds ?? (quick ? 1 : 6)),
+    kills: Number(values.kills ?? (quick ? 1 : 7)),
+    only: values.configurations?.split(","),
+    plots: !values["no-plots"] && !quick,
+    keep: values.keep,
+  };
+}
+
+async function benchOne(
+  hosts: LabHosts,
+  configuration: Configuration,
+  workload: BenchWorkload,
+  options: Settings & { program: string },
+): Promise<BenchRow[]> {
+  await asOnTheMachine(hosts);
+  const service = new Service(hosts, specOf(workload));
+  await buildImage(service.spec);
+  const running = await configuration.start(service);
+  const rows: BenchRow[] = [];
+  const durationMs = options.seconds * 1000;
+  for (const connections of options.connections) {
+    const warmUpMs = Math.min(2_000, durationMs / 2);
+    const { program } = options;
+    rows.push(
+      await measureRow(configuration, running, connections, { program, warmUpMs, durationMs }),
+    );
+  }
+  if (configuration.epochMs === outageEpochMs && options.kills > 0) {
+    for (const row of rows) {
+      row.outageMs = await measureOutage(service, row.connections, options.kills);
+    }
+  }
+  const note = await running.finish?.();
+  return note === undefined ? rows : rows.map((row) => ({ ...row, note }));
+}
+
+async function bench(hosts: LabHosts, options: Settings): Promise<BenchRow[]> {
+  const program = await buildLoadGenerator();
+  const chosen = configurations(options.epochs).filter(
+    ({ name }) => options.only === undefined || options.only.includes(name),
+  );
+  const rows: BenchRow[] = [];
+  for (const workload of options.workloads) {
+    for (const configuration of chosen) {
+      const what = `${workload}, ${configuration.name}${configuration.epochMs ? ` ${configuration.epochMs} ms` : ""}`;
+      say(`… ${what}`);
+      try {
+        rows.push(...(await benchOne(hosts, configuration, workload, { ...options, program })));
+      } catch (error) {
+        // A comparison that cannot be had here must not cost the rest of the run.
+        if (configuration.name !== "docker-checkpoint-loop") throw error;
+        const note = `not measured: ${error instanceof Error ? error.message : String(error)}`;
+        say(`  ${note}`);
+        const latencyUs = { avg: 0, p50: 0, p99: 0 };
+        rows.push({
+          ...{ configuration: configuration.name, workload, connections: 0, throughputRps: 0 },
+          ...{ latencyUs, note },
+        });
+      }
+    }
+  }
+  return rows;
+}
+
+async function main(): Promise<void> {
+  const options = settings();
+  const { hosts, started } = await LabHosts.up(["alpha", "beta"], say);
+  let rows: BenchRow[];
+  try {
+    rows = await bench(hosts, options);
+    await asOnTheMachine(hosts);
+  } finally {
+    if (started && !options.keep) await hosts.down();
+  }
+  const result: BenchResult = {
+    machine: await describeMachine(),
+    commit: await commitId(),
+    rows,
+  };
+  mkdirSync(outFolder(), { recursive: true });
+  writeFileSync(join(outFolder(), "bench.json"), `${JSON.stringify(result, null, 2)}\n`);
+  if (options.plots) writePlots(join(checkoutRoot(), "docs/plots"), rows);
+  process.stdout.write(`${table(rows)}\n`);
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 1;
+});

@@ -1,0 +1,42 @@
+/** The shape of e2e/out/bench.json. A field is absent where it does not apply. */
+export interface BenchRow {
+  configuration: string;
+  epochMs?: number;
+  workload: string;
+  connections: number;
+  memoryMiB?: number;
+  dirtyFraction?: number;
+  throughputRps: number;
+  latencyUs: { avg: number; p50: number; p99: number };
+  pauseMs?: { p50: number; p99: number };
+  outputDelayMs?: { avg: number; p50: number; p99: number };
+  bytesPerEpoch?: number;
+  serverCpuUsPerOp?: number;
+  outageMs?: { p50: number; max: number };
+  /** What has to be known to read the row. */
+  note?: string;
+}
+
+export interface Machine {
+  cpu: string;
+  cores: number;
+  memoryMiB: number;
+  kernel: string;
+  node: string;
+  docker: string;
+}
+
+export interface BenchResult {
+  machine: Machine;
+  commit: string;
+  rows: BenchRow[];
+}
+
+export function median(values: number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  if (sorted.length === 0) return Number.NaN;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+export const round = (value: number, digits = 1): number => Number(value.toFixed(digits));

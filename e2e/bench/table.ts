@@ -1,0 +1,54 @@
+/** The benchmark's rows for a person. */
+import Table from "cli-table3";
+import type { BenchRow } from "./rows.js";
+
+export function table(rows: BenchRow[]): string {
+  const head = [
+    "workload",
+    "configuration",
+    "conn",
+    "req/s",
+    "avg",
+    "p50",
+    "p99 latency",
+    "pause p50/p99",
+    "delay avg/p99",
+    "KiB/epoch",
+    "CPU µs/op",
+    "outage p50/max",
+  ];
+  const out = new Table({ head, style: { head: [], border: [] }, colAligns: aligns(head.length) });
+  for (const row of rows) out.push(cells(row));
+  const notes = rows
+    .filter(({ note }) => note)
+    .map((row) => `${row.configuration}, ${row.workload}: ${row.note}`);
+  return [out.toString(), ...new Set(notes)].join("\n");
+}
+
+function aligns(columns: number): ("left" | "right")[] {
+  return Array.from({ length: columns }, (_, i) => (i < 2 ? "left" : "right"));
+}
+
+function cells(row: BenchRow): string[] {
+  const pair = (a: number | undefined, b: number | undefined) =>
+    a === undefined || b === undefined ? "" : `${a} / ${b} ms`;
+  const { pauseMs, outputDelayMs, outageMs } = row;
+  return [
+    row.workload,
+    row.epochMs === undefined ? row.configuration : `${row.configuration} ${row.epochMs} ms`,
+    String(row.connections),
+    Math.round(row.throughputRps).toLocaleString("en-US"),
+    microseconds(row.latencyUs.avg),
+    microseconds(row.latencyUs.p50),
+    microseconds(row.latencyUs.p99),
+    pair(pauseMs?.p50, pauseMs?.p99),
+    pair(outputDelayMs?.avg, outputDelayMs?.p99),
+    row.bytesPerEpoch === undefined ? "" : String(Math.round(row.bytesPerEpoch / 1024)),
+    row.serverCpuUsPerOp === undefined ? "" : String(row.serverCpuUsPerOp),
+    pair(outageMs?.p50, outageMs?.max),
+  ];
+}
+
+function microseconds(us: number): string {
+  return us < 1_000 ? `${Math.round(us)} µs` : `${(us / 1000).toFixed(1)} ms`;
+}

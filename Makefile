@@ -68,7 +68,7 @@ test-native: build ## C, under the address and undefined-behaviour sanitizers
 
 test-e2e: build ## real Docker, real CRIU, real faults
 	e2e/lab/smoke.sh
-	node dist/e2e/run/main.js
+	node dist/e2e/runner/main.js
 
 bench: build ## performance, side by side; writes e2e/out/bench.json
 	node dist/e2e/bench/main.js

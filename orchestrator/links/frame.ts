@@ -15,7 +15,8 @@ import { crc32c } from "./crc32c.js";
 
 export const FRAME_HEADER_BYTES = 64;
 export const STREAM_VERSION = 1;
-export const REPLY_BYTES_MAX = 4_096;
+export const REPLY_BYTES_MAX = 8_192;
+const REPLY_DETAIL_CHARACTERS_MAX = 1_000;
 const MAGIC = Buffer.from("FTSTRM01", "latin1");
 const PAIR_PATTERN = /^[0-9a-f]{12}$/;
 
@@ -93,7 +94,14 @@ export function decodeFrameHeader(bytes: Buffer): FrameHeader {
 
 export function encodeReply(request: FrameHeader, reply: EpochReply): Buffer {
   const bounded =
-    reply.outcome === "refused" ? { ...reply, detail: reply.detail.slice(0, 1_000) } : reply;
+    reply.outcome === "refused"
+      ? {
+          ...reply,
+          code: reply.code.slice(0, 64),
+          // JSON makes up to six bytes of a character.
+          detail: reply.detail.slice(0, REPLY_DETAIL_CHARACTERS_MAX),
+        }
+      : reply;
   const body = Buffer.from(JSON.stringify(bounded), "utf8");
   const header = encodeFrameHeader({ ...request, type: FrameType.reply, length: body.length });
   return Buffer.concat([header, body]);

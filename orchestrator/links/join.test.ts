@@ -8,8 +8,8 @@ import { FtError } from "../errors/error.js";
 import { limits } from "../limits.js";
 import { hasAuthority, initAuthority, issueToken } from "./authority.js";
 import { fingerprintOf, identityDir, loadIdentity } from "./identity.js";
-import { joinAuthority } from "./join-client.js";
-import { listenForJoins } from "./join-listener.js";
+import { joinAuthority } from "./join.js";
+import { JoinServer } from "./join-server.js";
 import { PeerBook } from "./peers.js";
 import {
   clockAt,
@@ -40,26 +40,24 @@ afterEach(async () => {
 afterAll(() => folders.remove());
 
 async function serve(host: TestHost, peers: PeerBook): Promise<number> {
-  const listener = await listenForJoins({
-    stateDir: host.stateDir,
+  const server = await JoinServer.start({
+    config: { stateDir: host.stateDir, listen: "127.0.0.1", joinPort: 0 },
     identity: host.identity,
     peers,
     self: peerOf(host.identity.host),
-    address: "127.0.0.1",
-    port: 0,
-    version: "1.0.0",
     clock,
     log: quiet,
   });
-  cleanups.push(() => listener.close());
-  return listener.port;
+  cleanups.push(() => server.stop());
+  return server.port;
 }
 
 const token = (host?: string) => issueToken({ stateDir: alpha.stateDir, clock, host }).token;
 
 function attempt(text: string, host = "beta", stateDir = folders.make()) {
-  const options = { address: "127.0.0.1", port, token: text, self: peerOf(host), stateDir };
-  return { stateDir, joined: joinAuthority({ ...options, version: "1.0.0" }) };
+  const address = `127.0.0.1:${port}`;
+  const joined = joinAuthority({ address, token: text, host, listen: "127.0.0.1", stateDir });
+  return { stateDir, joined };
 }
 
 /** Fails with `code`, and nothing has changed on either side. */
@@ -114,8 +112,7 @@ describe("init", () => {
 describe("join", () => {
   it("makes both sides know each other, on disk", async () => {
     const { stateDir, joined } = attempt(token());
-    const { identity, peers } = await joined;
-    expect(peers).toEqual([peerOf("alpha")]);
+    const identity = await joined;
     expect(loadIdentity(stateDir)).toEqual(identity);
     expect(identity.authorityCertificate).toBe(alpha.identity.authorityCertificate);
     expect(new PeerBook({ stateDir, self: "beta" }).list()).toEqual([peerOf("alpha")]);
@@ -127,8 +124,10 @@ describe("join", () => {
 
   it("tells a third host of the second", async () => {
     await attempt(token()).joined;
-    const { peers } = await attempt(token(), "gamma").joined;
-    expect(peers.map((peer) => peer.host)).toEqual(["alpha", "beta"]);
+    const { stateDir, joined } = attempt(token(), "gamma");
+    await joined;
+    const known = new PeerBook({ stateDir, self: "gamma" }).list();
+    expect(known.map((peer) => peer.host)).toEqual(["alpha", "beta"]);
   });
 
   it("takes a token once", async () => {

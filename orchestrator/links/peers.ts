@@ -15,14 +15,14 @@ import { replaceFile } from "./replace-file.js";
 
 const port = z.int().min(1).max(65_535);
 
+export const DEFAULT_PORTS = { control: 7400, stream: 7401, join: 7402, heartbeat: 7410 } as const;
+
 export const peerSchema = z.strictObject({
   host: hostNameSchema,
   /** On the replication network. */
   address: z.union([z.ipv4(), z.ipv6()]),
   controlPort: port,
   streamPort: port,
-  /** First of the UDP ports of the gates' heartbeats. */
-  heartbeatPort: port,
 });
 export type Peer = z.infer<typeof peerSchema>;
 
@@ -107,4 +107,11 @@ function readPeers(file: string): Peer[] {
       cause,
     });
   }
+}
+
+/** `192.0.2.1`, `192.0.2.1:7402`, `fd00::1`, `[fd00::1]:7402`, or a name; the default port is that of joining. */
+export function splitAddress(text: string): { host: string; port: number } {
+  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text);
+  if (match === null) return { host: text.replace(/^\[(.*)\]$/, "$1"), port: DEFAULT_PORTS.join };
+  return { host: match[1] ?? match[2] ?? "", port: Number(match[3]) };
 }

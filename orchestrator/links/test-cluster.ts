@@ -36,7 +36,6 @@ export function peerOf(host: string, ports: Partial<Peer> = {}): Peer {
     address: "127.0.0.1",
     controlPort: 7400,
     streamPort: 7401,
-    heartbeatPort: 7410,
     ...ports,
   };
 }

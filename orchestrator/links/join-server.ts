@@ -9,6 +9,7 @@ import type { Logger } from "pino";
 import type { Clock } from "../clock.js";
 import { asFtError, FtError } from "../errors/error.js";
 import { limits } from "../limits.js";
+import { ownVersion } from "../version.js";
 import { loadAuthority } from "./authority.js";
 import { certifyHost } from "./certificates.js";
 import { type Identity, tlsOptionsOf } from "./identity.js";
@@ -24,15 +25,12 @@ import type { Peer, PeerBook } from "./peers.js";
 import { listen, type TlsListener } from "./tls-listener.js";
 import { verifyToken } from "./tokens.js";
 
-export interface JoinListenerOptions {
-  stateDir: string;
+export interface JoinServerOptions {
+  config: { stateDir: string; listen?: string | undefined; joinPort: number };
   identity: Identity;
   peers: PeerBook;
   /** How others reach this host. */
   self: Peer;
-  address: string;
-  port: number;
-  version: string;
   clock: Clock;
   log: Logger;
   onJoined?: (peer: Peer) => void;
@@ -41,53 +39,74 @@ export interface JoinListenerOptions {
 const MINUTE_MS = 60_000;
 const ADDRESSES_MAX = 1_024;
 
-export async function listenForJoins(options: JoinListenerOptions): Promise<TlsListener> {
-  const attempts = new AttemptLimiter(options.clock);
-  const server = createServer({
-    ...tlsOptionsOf(options.identity),
-    handshakeTimeout: limits.streamHandshakeTimeoutMs,
-  });
-  server.on("secureConnection", (socket) => {
-    const address = socket.remoteAddress ?? "unknown";
-    socket.on("error", (error) => options.log.debug({ err: error, address }, "join failed"));
-    void serve(socket, address, attempts, options);
-  });
-  return listen(server, options);
-}
-
-async function serve(
-  socket: TLSSocket,
-  address: string,
-  attempts: AttemptLimiter,
-  options: JoinListenerOptions,
-): Promise<void> {
-  const { log } = options;
-  let reply: JoinReply;
-  try {
-    attempts.refuseIfTooMany(address);
-    const request = await readMessage(socket, joinRequestSchema);
-    reply = { ok: await admit(request, options) };
-    log.info({ host: request.peer.host, address }, "a host has joined");
-  } catch (thrown) {
-    attempts.failed(address);
-    const error = asFtError(thrown, "join");
-    log.warn({ address, err: error }, "join refused");
-    reply = { error: error.toJSON() };
+export class JoinServer {
+  static async start(options: JoinServerOptions): Promise<JoinServer> {
+    const server = new JoinServer(options);
+    const { config, identity, log } = options;
+    const tls = createServer({
+      ...tlsOptionsOf(identity),
+      handshakeTimeout: limits.streamHandshakeTimeoutMs,
+    });
+    tls.on("secureConnection", (socket) => {
+      socket.on("error", (error) => log.debug({ err: error }, "connection of an applicant failed"));
+      void server.#serve(socket);
+    });
+    const address = config.listen ?? identity.address;
+    server.#listener = await listen(tls, { address, port: config.joinPort, log });
+    return server;
   }
-  writeMessage(socket, reply);
-  socket.end();
-  const timer = setTimeout(() => socket.destroy(), limits.joinTimeoutMs);
-  socket.once("close", () => clearTimeout(timer));
-  socket.resume();
+
+  readonly #options: JoinServerOptions;
+  readonly #attempts: AttemptLimiter;
+  #listener: TlsListener | undefined;
+
+  private constructor(options: JoinServerOptions) {
+    this.#options = options;
+    this.#attempts = new AttemptLimiter(options.clock);
+  }
+
+  get port(): number {
+    return this.#listener?.port ?? this.#options.config.joinPort;
+  }
+
+  async stop(): Promise<void> {
+    await this.#listener?.close();
+  }
+
+  async #serve(socket: TLSSocket): Promise<void> {
+    const address = socket.remoteAddress ?? "unknown";
+    writeMessage(socket, await this.#answer(socket, address));
+    socket.end();
+    const timer = setTimeout(() => socket.destroy(), limits.joinTimeoutMs);
+    socket.once("close", () => clearTimeout(timer));
+    socket.resume();
+  }
+
+  async #answer(socket: TLSSocket, address: string): Promise<JoinReply> {
+    const { log } = this.#options;
+    if (this.#attempts.tooMany(address)) return { error: tooManyAttempts(address).toJSON() };
+    try {
+      const request = await readMessage(socket, joinRequestSchema);
+      const ok = await admit(request, this.#options);
+      log.info({ host: request.peer.host, address }, "a host has joined");
+      return { ok };
+    } catch (thrown) {
+      this.#attempts.failed(address);
+      const error = asFtError(thrown, "join");
+      log.warn({ address, err: error }, "join refused");
+      return { error: error.toJSON() };
+    }
+  }
 }
 
 async function admit(
   request: JoinRequest,
-  options: JoinListenerOptions,
+  options: JoinServerOptions,
 ): Promise<Extract<JoinReply, { ok: unknown }>["ok"]> {
-  const { stateDir, identity, peers, self, clock } = options;
+  const { config, identity, peers, self, clock } = options;
+  const { stateDir } = config;
   const { peer } = request;
-  if (request.protocol !== JOIN_PROTOCOL) throw otherVersion(request, options.version);
+  if (request.protocol !== JOIN_PROTOCOL) throw otherVersion(request);
   const token = verifyToken(stateDir, { id: request.tokenId, secret: request.secret }, clock);
   refuseTakenName(peer.host, token.host, options);
   const certificate = await certifyHost({
@@ -111,7 +130,7 @@ async function admit(
 function refuseTakenName(
   host: string,
   boundTo: string | undefined,
-  { identity, peers }: JoinListenerOptions,
+  { identity, peers }: JoinServerOptions,
 ): void {
   if (boundTo !== undefined && boundTo !== host) {
     throw new FtError({
@@ -133,18 +152,18 @@ function refuseTakenName(
   });
 }
 
-function otherVersion(request: JoinRequest, ours: string): FtError {
+function otherVersion(request: JoinRequest): FtError {
   return new FtError({
     code: "VERSION_MISMATCH",
     subject: `host ${request.peer.host}`,
-    message: `it runs version ${request.version} (join protocol ${request.protocol}), the authority version ${ours} (${JOIN_PROTOCOL})`,
+    message: `it runs version ${request.version} (join protocol ${request.protocol}), the authority version ${ownVersion()} (${JOIN_PROTOCOL})`,
     hint: "Install the same version of ftctl on both hosts.",
     exitCode: 7,
   });
 }
 
 /** Failed attempts of the last minute, by address; the table is bounded, the oldest entry goes first. */
-export class AttemptLimiter {
+class AttemptLimiter {
   readonly #clock: Clock;
   readonly #failures = new Map<string, number[]>();
 
@@ -163,19 +182,22 @@ export class AttemptLimiter {
     }
   }
 
-  refuseIfTooMany(address: string): void {
-    if (this.#recent(address).length < limits.joinAttemptsPerMinuteMax) return;
-    throw new FtError({
-      code: "TOO_MANY_ATTEMPTS",
-      subject: `address ${address}`,
-      message: `${limits.joinAttemptsPerMinuteMax} attempts to join failed within a minute`,
-      hint: "Wait a minute, then try again with a new token.",
-      exitCode: 6,
-    });
+  tooMany(address: string): boolean {
+    return this.#recent(address).length >= limits.joinAttemptsPerMinuteMax;
   }
 
   #recent(address: string): number[] {
     const sinceMs = this.#clock.nowMs() - MINUTE_MS;
     return (this.#failures.get(address) ?? []).filter((atMs) => atMs > sinceMs);
   }
+}
+
+function tooManyAttempts(address: string): FtError {
+  return new FtError({
+    code: "TOO_MANY_ATTEMPTS",
+    subject: `address ${address}`,
+    message: `${limits.joinAttemptsPerMinuteMax} attempts to join failed within a minute`,
+    hint: "Wait a minute, then try again with a new token.",
+    exitCode: 6,
+  });
 }

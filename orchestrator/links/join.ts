@@ -5,31 +5,31 @@ import { join } from "node:path";
 import { connect, type TLSSocket } from "node:tls";
 import { FtError } from "../errors/error.js";
 import { limits } from "../limits.js";
+import { ownVersion } from "../version.js";
 import { checkHostName } from "./authority.js";
 import { createRequest } from "./certificates.js";
 import { fingerprintOf, type Identity, refuseIfInitialised, saveIdentity } from "./identity.js";
 import { JOIN_PROTOCOL, joinReplySchema, readMessage, writeMessage } from "./join-wire.js";
-import { type Peer, writePeers } from "./peers.js";
+import { DEFAULT_PORTS, type Peer, peerSchema, splitAddress, writePeers } from "./peers.js";
 import { parseToken, type TokenParts } from "./tokens.js";
 
 export interface JoinOptions {
-  /** Of the host that has the authority, on the replication network. */
+  /** Of the host that has the authority, on the replication network; `address:port` if not the default. */
   address: string;
-  port: number;
   token: string;
-  /** This host: its name, and how the others will reach it. */
-  self: Peer;
+  /** This host: its name, and its address on the replication network. */
+  host: string;
+  listen: string;
   stateDir: string;
-  version: string;
+  controlPort?: number;
+  streamPort?: number;
 }
 
-/** Nothing is written unless the authority has admitted us. */
-export async function joinAuthority(
-  options: JoinOptions,
-): Promise<{ identity: Identity; peers: Peer[] }> {
-  const { stateDir, self } = options;
+/** Nothing is written unless the authority has admitted us; then peers.json and the identity are. */
+export async function joinAuthority(options: JoinOptions): Promise<Identity> {
+  const { stateDir } = options;
   refuseIfInitialised(stateDir);
-  checkHostName(self.host);
+  const self = checkedSelf(options);
   const token = parseToken(options.token);
   const { key, request } = await createRequest(self.host);
   const socket = await connectTo(options);
@@ -38,7 +38,7 @@ export async function joinAuthority(
     writeMessage(socket, {
       magic: "FTJOIN01",
       protocol: JOIN_PROTOCOL,
-      version: options.version,
+      version: ownVersion(),
       tokenId: token.id,
       secret: token.secret,
       peer: self,
@@ -47,24 +47,37 @@ export async function joinAuthority(
     const reply = await readMessage(socket, joinReplySchema);
     if ("error" in reply) throw FtError.fromJSON(reply.error);
     const { certificate, authorityCertificate, peers } = reply.ok;
-    const identity: Identity = {
-      host: self.host,
-      address: self.address,
-      key,
-      certificate,
-      authorityCertificate,
-    };
+    const { host, address } = self;
+    const identity: Identity = { host, address, key, certificate, authorityCertificate };
     checkIssued(identity, token, options);
     mkdirSync(stateDir, { recursive: true, mode: 0o755 });
     writePeers(join(stateDir, "peers.json"), peers);
     saveIdentity(stateDir, identity);
-    return { identity, peers };
+    return identity;
   } finally {
     socket.destroy();
   }
 }
 
-function connectTo({ address, port }: JoinOptions): Promise<TLSSocket> {
+function checkedSelf(options: JoinOptions): Peer {
+  checkHostName(options.host);
+  const parsed = peerSchema.safeParse({
+    host: options.host,
+    address: options.listen,
+    controlPort: options.controlPort ?? DEFAULT_PORTS.control,
+    streamPort: options.streamPort ?? DEFAULT_PORTS.stream,
+  });
+  if (parsed.success) return parsed.data;
+  throw new FtError({
+    code: "USAGE",
+    subject: `address '${options.listen}'`,
+    message: "must be an IP address of this host on the replication network",
+    exitCode: 2,
+  });
+}
+
+function connectTo(options: JoinOptions): Promise<TLSSocket> {
+  const { host: address, port } = splitAddress(options.address);
   return new Promise((resolve, reject) => {
     // Who answers is checked by fingerprint (checkAuthority): no certificate of the cluster is here yet.
     const socket = connect({
@@ -118,10 +131,10 @@ function checkIssued(identity: Identity, token: TokenParts, options: JoinOptions
   if (!fits) throw mismatch(options, "the certificate that it issued is not for us");
 }
 
-function mismatch({ address, port }: JoinOptions, why: string): FtError {
+function mismatch({ address }: JoinOptions, why: string): FtError {
   return new FtError({
     code: "AUTHORITY_MISMATCH",
-    subject: `${address}:${port}`,
+    subject: address,
     message: `the host that answered is not the one that issued the token: ${why}`,
     hint: "Check the address; the token's secret was not sent.",
     exitCode: 6,

@@ -30,6 +30,8 @@ export const limits = {
   gateRestartsMax: 5,
   gateRestartWindowMs: 60_000,
   dumpTimeoutMs: 10_000,
+  /** For a native child to clean up after its stdin was closed. */
+  childEndTimeoutMs: 5_000,
   /** Of a files-only transfer before the first checkpoint; what is left goes into that. */
   presyncPartsMax: 1_000,
   /** The first checkpoint ships every file. */

@@ -48,7 +48,7 @@ export function agentParts(
       startedAt,
       peers: clients.describe(),
       criuVersion: await describeToolkit(config.toolkitDir).then(
-        (t) => t.criu,
+        (t) => t.criuVersion,
         () => "missing",
       ),
       dockerVersion: await engine.version().then(

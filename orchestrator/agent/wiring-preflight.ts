@@ -68,7 +68,7 @@ export async function factsOfThisHost(
 async function environmentOf(shared: AgentShared): Promise<HostEnvironment> {
   const { engine, clock, config, identity } = shared;
   const criuVersion = await describeToolkit(config.toolkitDir).then(
-    (toolkit) => toolkit.criu,
+    (toolkit) => toolkit.criuVersion,
     () => undefined,
   );
   const { runDir, stateDir } = config;

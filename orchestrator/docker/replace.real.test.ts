@@ -3,9 +3,8 @@
  * whose socket FTCTL_TEST_DOCKER names (a second one in FTCTL_TEST_DOCKER_2 for the two-host parts).
  */
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { readFile, stat } from "node:fs/promises";
+import { resolve } from "node:path";
 import { PassThrough, Readable } from "node:stream";
 import { execa } from "execa";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -15,6 +14,7 @@ import { applicationPids } from "./container-process.js";
 import { label, plainSpec, protectedSpec } from "./container-spec.js";
 import type { ContainerSpec } from "./docker-types.js";
 import { Engine } from "./engine.js";
+import { buildImage, dropImage } from "./image.fixture.js";
 import { receiveImage, sendImage } from "./image.js";
 import {
   ORIGINAL_SUFFIX,
@@ -33,22 +33,6 @@ const run = `k${process.pid}`;
 const name = `k-app-${run}`;
 const image = `k-image-${run}`;
 const pairId = "0123456789ab";
-
-/** A shell and a few tools of this machine, as an image. */
-async function buildImage(docker: string): Promise<void> {
-  const root = await mkdtemp(join(tmpdir(), "k-image-"));
-  const script = `
-    set -e
-    for tool in sh sleep cat ls mkdir rm touch ln; do
-      path=$(command -v $tool)
-      mkdir -p bin; cp -L $path bin/$tool
-      ldd $path | grep -o '/[^ ]*' | while read lib; do mkdir -p .$(dirname $lib); cp -Ln $lib .$lib; done
-    done
-    mkdir -p opaque/old etc tmp; echo one > opaque/old/a; echo lower > lower
-    tar c . | docker -H unix://${docker} import - ${image}`;
-  await execa("sh", ["-c", script], { cwd: root });
-  await rm(root, { recursive: true });
-}
 
 function spec(script: string): ContainerSpec {
   return {
@@ -108,13 +92,13 @@ describe.runIf(usable)("on a real Docker", () => {
     return { original, own };
   };
 
-  beforeAll(() => buildImage(socket), 60_000);
+  beforeAll(() => buildImage(socket, image), 60_000);
   afterAll(async () => {
     for (const c of await engine.list()) if (c.name.includes(run)) await engine.remove(c.id);
     for (const host of [socket, socket2].filter((path) => existsSync(path))) {
       const docker = ["-H", `unix://${host}`];
       await execa("docker", [...docker, "volume", "rm", `k-vol-${run}`], { reject: false });
-      await execa("docker", [...docker, "rmi", image], { reject: false });
+      await dropImage(host, image);
     }
   }, 60_000);
 

@@ -115,8 +115,10 @@ export function parseSysvipc(text: string): Omit<IpcFacts, "posixQueues"> {
 async function gatherProcesses(initPid: number): Promise<ProcessFacts[]> {
   const parents = await parentsOfAll();
   const tree = descendants(initPid, parents);
-  const pids = new Set([...tree, ...(await processesOf(initPid))]);
   const home = await namespacesOf(initPid);
+  // A container in the host's pid namespace would bring in the whole host; it is refused for that anyway.
+  const shared = home[NAMESPACES.indexOf("pid")] === (await linkOr("/proc/self/ns/pid"));
+  const pids = new Set([...tree, ...(shared ? [] : await processesOf(initPid))]);
   const all = [...pids].map((pid) => gatherProcess(pid, tree.has(pid), home));
   return (await Promise.all(all)).filter((process) => process !== undefined);
 }

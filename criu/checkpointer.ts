@@ -160,7 +160,7 @@ function checkpointOf(reply: LineFields): Checkpoint {
 
 /** CRIU's own error lines are quoted around the failure. */
 function checkpointFailed(subject: string, failure: LineFailure): FtError {
-  const [first = "", ...quoted] = failure.detail.split("\n").filter(Boolean);
+  const [first = "", ...quoted] = failure.fields.textOr("detail", "").split("\n").filter(Boolean);
   return new FtError({
     code: "CHECKPOINT_FAILED",
     subject,

@@ -1,7 +1,6 @@
 /**
  * X.509 for the cluster: one authority (ECDSA P-256), one certificate a host. Life: the authority 20 years,
- * a host 2 years. A host certificate is renewed when less than a third of its life is left (`renewal.ts`),
- * or by joining again with a token for that host. Validity starts a day early, so that a host whose clock
+ * a host 2 years; renewal.ts renews a host's when less than a third of its life is left. Validity starts a day early, so that a host whose clock
  * lags can join.
  */
 import "reflect-metadata";

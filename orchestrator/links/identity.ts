@@ -2,7 +2,8 @@
  * This host's identity: its key, its certificate and the authority's certificate, under <stateDir>/identity.
  * The authority's host also has the authority's key (`authority.ts`).
  *
- * Invariant: identity.json is written last and removed never, so an identity is whole or absent.
+ * Invariants: identity.json is written last and removed never, so an identity is whole or absent. Key and
+ * certificate of the host are one file, replaced atomically, so they always fit each other.
  */
 import { createHash, X509Certificate } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync } from "node:fs";
@@ -50,11 +51,12 @@ export function loadIdentity(stateDir: string): Identity {
   try {
     const read = (name: string) => readFileSync(join(dir, name), "utf8");
     const description = descriptionSchema.parse(JSON.parse(read("identity.json")));
+    const { key, certificate } = splitPem(read("host.pem"));
     const identity: Identity = {
       host: description.host,
       address: description.address,
-      key: read("host.key"),
-      certificate: read("host.crt"),
+      key,
+      certificate,
       authorityCertificate: read("authority.crt"),
     };
     secureContextOf(identity);
@@ -86,8 +88,7 @@ export function saveIdentity(stateDir: string, identity: Identity): void {
   const dir = identityDir(stateDir);
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   replaceFile(join(dir, "authority.crt"), identity.authorityCertificate, 0o644);
-  replaceFile(join(dir, "host.key"), identity.key, 0o600);
-  replaceFile(join(dir, "host.crt"), identity.certificate, 0o644);
+  replaceFile(join(dir, "host.pem"), identity.key + identity.certificate, 0o600);
   const description = {
     format: "ftctl-identity",
     version: 1,
@@ -95,6 +96,12 @@ export function saveIdentity(stateDir: string, identity: Identity): void {
     address: identity.address,
   };
   replaceFile(join(dir, "identity.json"), `${JSON.stringify(description, null, 2)}\n`, 0o644);
+}
+
+function splitPem(text: string): { key: string; certificate: string } {
+  const start = text.indexOf("-----BEGIN CERTIFICATE-----");
+  if (start <= 0) throw new Error("host.pem does not hold a key and a certificate");
+  return { key: text.slice(0, start), certificate: text.slice(start) };
 }
 
 /** Options of every TLS end between agents: 1.3 only, our authority only, our certificate. */

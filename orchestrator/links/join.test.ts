@@ -82,7 +82,7 @@ function readPeers(): string {
 
 describe("init", () => {
   it("keeps its keys to itself", () => {
-    for (const name of ["host.key", "authority.key"]) {
+    for (const name of ["host.pem", "authority.key"]) {
       expect(statSync(join(identityDir(alpha.stateDir), name)).mode & 0o777).toBe(0o600);
     }
     expect(loadIdentity(alpha.stateDir)).toEqual(alpha.identity);

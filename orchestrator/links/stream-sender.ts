@@ -166,7 +166,7 @@ export class StreamSender {
         identity,
         peer,
         port: peer.streamPort,
-        timeoutMs: limits.streamHandshakeTimeoutMs,
+        timeoutMs: limits.controlConnectTimeoutMs,
       });
       if (signal.aborted) socket.destroy();
       signal.throwIfAborted();

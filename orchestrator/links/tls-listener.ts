@@ -22,6 +22,7 @@ export async function listenForPeers(options: {
   port: number;
   alpn?: string | undefined;
   log: Logger;
+  handshakeTimeoutMs?: number;
   onPeer: (socket: TLSSocket, peer: Peer) => void;
 }): Promise<TlsListener> {
   const { identity, peers, log, onPeer } = options;
@@ -29,7 +30,7 @@ export async function listenForPeers(options: {
     ...tlsOptionsOf(identity),
     requestCert: true,
     rejectUnauthorized: true,
-    handshakeTimeout: limits.streamHandshakeTimeoutMs,
+    handshakeTimeout: options.handshakeTimeoutMs ?? limits.streamHandshakeTimeoutMs,
     noDelay: true,
     ...(options.alpn === undefined ? {} : { ALPNProtocols: [options.alpn] }),
   });

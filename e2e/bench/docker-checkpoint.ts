@@ -53,12 +53,12 @@ export class CheckpointLoop {
     loop.#running = loop.#run();
     // The first one tells whether it works here at all.
     await poll("the first docker checkpoint", 30_000, async () => {
-      if (loop.#failure) throw new Error(loop.#failure);
-      return loop.#count > 0 ? true : undefined;
-    }).catch(async (error: unknown) => {
-      await loop.#end();
-      throw error;
+      return loop.#failure || loop.#count > 0 ? true : undefined;
     });
+    if (loop.#failure) {
+      await loop.#end();
+      throw new Error(loop.#failure);
+    }
     return loop;
   }
 
@@ -117,6 +117,12 @@ export class CheckpointLoop {
     await plugIntoLan(this.#service, this.#host, Number(pid));
   }
 
+  async #criuErrors(): Promise<string> {
+    const script =
+      "find /run/ft-checkpoint -name criu-dump.log -exec grep -h Error {} + | head -n 4 | tr '\\n' ';'";
+    return (await this.#service.hosts.exec(this.#host, ["sh", "-c", script])).stdout.slice(0, 600);
+  }
+
   async #run(): Promise<void> {
     const { name } = this.#service;
     for (let i = 0; !this.#stopping && !this.#failure; i += 1) {
@@ -124,7 +130,8 @@ export class CheckpointLoop {
       const create = ["checkpoint", "create", "--leave-running", name, `c${i}`];
       const result = await this.#docker(create);
       if (result.exitCode !== 0) {
-        this.#failure = `docker checkpoint create: ${result.stderr.trim().slice(0, 600)}`;
+        const said = result.stderr.trim().slice(0, 300);
+        this.#failure = `docker checkpoint create: ${said}; CRIU: ${await this.#criuErrors()}`;
         return;
       }
       this.#count += 1;

@@ -1,6 +1,6 @@
 /*
  * One heartbeat on the wire: a UDP datagram of fixed size, little endian, authenticated with SipHash-2-4.
- * The layout is documented in docs/ARCHITECTURE.md; decoding trusts nothing.
+ * The layout is at the top of heartbeat.c; decoding trusts nothing.
  */
 #ifndef FT_GATE_HEARTBEAT_H
 #define FT_GATE_HEARTBEAT_H

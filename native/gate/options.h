@@ -12,7 +12,7 @@
 #include "gate/frame.h"
 #include "gate/siphash.h"
 
-#define PATH_BYTES_MAX 100 /* a unix socket's path takes 107 */
+#define PATH_BYTES_MAX 108 /* what a unix socket takes, with its end */
 
 struct options {
 	char pair[64];

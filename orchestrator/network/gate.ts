@@ -7,12 +7,18 @@
 
 import { spawn } from "node:child_process";
 import { EventEmitter } from "node:events";
-import { closeSync, openSync } from "node:fs";
+import { closeSync, openSync, readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import type { Clock } from "../clock.js";
 import { FtError } from "../errors/error.js";
 import { limits } from "../limits.js";
-import { LineClient, type LineEvent, type LineFields, type LineValue } from "./line-client.js";
+import {
+  decodeLineValue,
+  LineClient,
+  type LineEvent,
+  type LineFields,
+  type LineValue,
+} from "./line-client.js";
 
 export type GateMode = "closed" | "hold" | "open" | "takeover";
 
@@ -69,13 +75,17 @@ export class Gate extends EventEmitter<GateEvents> {
     initPid: number,
   ): Promise<{ gate: Gate; adopted: boolean }> {
     const running = await Gate.connect(options);
-    if (running) return { gate: running, adopted: true };
-    start(options, initPid);
+    if (running) return { gate: await running.reattach(initPid), adopted: true };
+    const started = start(options, initPid);
     const deadlineMs = options.clock.nowMs() + limits.gateCommandTimeoutMs;
     for (;;) {
       const gate = await Gate.connect(options);
       if (gate) return { gate, adopted: false };
-      if (options.clock.nowMs() > deadlineMs) throw notStarted(options);
+      const ended = started.ended();
+      if (ended !== undefined) throw notStarted(options, ended);
+      if (options.clock.nowMs() > deadlineMs) {
+        throw notStarted(options, `it did not answer within ${limits.gateCommandTimeoutMs} ms`);
+      }
       await options.clock.sleep(5);
     }
   }
@@ -90,6 +100,14 @@ export class Gate extends EventEmitter<GateEvents> {
       timeoutMs: limits.gateCommandTimeoutMs,
     });
     const hello = await line.request("hello");
+    if (hello.text("pair") !== options.pair) {
+      line.close();
+      throw new FtError({
+        code: "GATE_NOT_STARTED",
+        subject,
+        message: `the gate at ${options.controlSocket} belongs to pair ${hello.text("pair")}`,
+      });
+    }
     if (hello.text("program") !== "ftgate" || hello.number("protocol") !== 1) {
       line.close();
       throw new FtError({
@@ -126,6 +144,17 @@ export class Gate extends EventEmitter<GateEvents> {
 
   async attach(pid: number): Promise<void> {
     await this.line.request("attach", { pid });
+  }
+
+  /** The container may have been started anew since the gate was; does nothing when it was not. */
+  private async reattach(initPid: number): Promise<Gate> {
+    try {
+      if (initPid > 0) await this.attach(initPid);
+      return this;
+    } catch (error) {
+      this.line.close();
+      throw error;
+    }
   }
 
   async beat(fields: { app: string; lan: boolean; epoch: number }): Promise<void> {
@@ -179,18 +208,26 @@ function statsOf(reply: LineFields): GateStats {
   };
 }
 
-function start(options: GateOptions, initPid: number): void {
+/** `ended` tells how the program ended, if it did. */
+function start(options: GateOptions, initPid: number): { ended(): string | undefined } {
+  let ended: string | undefined;
   const log = openSync(options.logFile, "a", 0o600);
   try {
     const child = spawn(options.program, gateArguments(options, initPid), {
       detached: true,
       stdio: ["ignore", log, log],
     });
-    child.on("error", () => {}); // seen as a gate that does not answer
+    child.on("error", (error) => {
+      ended = `${options.program} could not be run: ${error.message}`;
+    });
+    child.on("exit", (status, signal) => {
+      ended = `it ended at once, ${signal === null ? `status ${status}` : `killed by ${signal}`}`;
+    });
     child.unref();
   } finally {
     closeSync(log);
   }
+  return { ended: () => ended };
 }
 
 export function gateArguments(options: GateOptions, initPid: number): string[] {
@@ -231,12 +268,31 @@ function dial(path: string): Promise<Socket | undefined> {
   });
 }
 
-function notStarted(options: GateOptions): FtError {
+function notStarted(options: GateOptions, message: string): FtError {
   return new FtError({
     code: "GATE_NOT_STARTED",
     subject: `gate of pair ${options.pair}`,
-    message: `it did not answer within ${limits.gateCommandTimeoutMs} ms`,
-    hint: "Its log says why.",
+    message,
+    hint: "The last lines of its log say why.",
     log: options.logFile,
+    quoted: lastLines(options.logFile, 3),
   });
+}
+
+function lastLines(path: string, count: number): string[] {
+  try {
+    const lines = readFileSync(path, "utf8").trimEnd().split("\n").slice(-count);
+    return lines.filter((line) => line !== "").map(plain);
+  } catch {
+    return []; // no log: the error names the file anyway
+  }
+}
+
+/** `fail` lines are percent-coded for machines. */
+function plain(line: string): string {
+  try {
+    return decodeLineValue(line);
+  } catch {
+    return line;
+  }
 }

@@ -32,6 +32,8 @@ export interface CommandSpec<Options = object> {
   completes?: "pair" | "container" | "policy" | "shell" | "file";
   /** Unless --timeout says otherwise; undefined: none. */
   timeoutMs?: number;
+  /** Stops in order when interrupted, and in its own time. */
+  endsItself?: boolean;
   subcommands?: CommandSpec[];
   configure?(command: Command): void;
   run?(context: Context, args: string[], options: Options): Promise<CommandResult | undefined>;

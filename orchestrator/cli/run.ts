@@ -65,7 +65,8 @@ async function invoke(
   const progress = progressLine(io, settings);
   const context = makeContext(parts, settings, signal, progress);
   try {
-    const result = await spec.run?.(context, args, options);
+    const running = spec.run?.(context, args, options);
+    const result = await (spec.endsItself ? running : Promise.race([running, ended(signal)]));
     progress.clear();
     if (result === undefined) return ExitCode.ok;
     return await show(result, settings, io);
@@ -125,6 +126,14 @@ function endOf(command: string, timeoutMs: number | undefined, interrupt: AbortS
   });
   setTimeout(() => timeOut.abort(error), timeoutMs).unref();
   return AbortSignal.any([interrupt, timeOut.signal]);
+}
+
+/** Rejects when the command has to end, whatever it is waiting for. */
+function ended(signal: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+  });
 }
 
 async function show(result: CommandResult, settings: Settings, io: Io): Promise<number> {

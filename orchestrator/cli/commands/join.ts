@@ -39,9 +39,10 @@ export const joinCommand: CommandSpec<JoinOptions> = {
     );
   },
   async run(context, [address], options) {
+    const token = await tokenOf(context, options.token);
     const joined = await context.cluster.join(context.settings, {
       address: address as string,
-      token: await tokenOf(context, options.token),
+      token,
       host: hostOf(options),
       listen: listenOf(options),
     });

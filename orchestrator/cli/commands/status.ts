@@ -44,7 +44,8 @@ async function* watch(
   names: string[],
   intervalMs: number,
 ): AsyncGenerator<PairView[]> {
-  while (!context.signal.aborted) {
+  for (;;) {
+    context.signal.throwIfAborted();
     const { rows: pairs, failures } = await look(context, names);
     if (failures[0] !== undefined) throw failures[0];
     yield pairs;

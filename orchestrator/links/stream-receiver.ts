@@ -8,7 +8,7 @@
  * on, or not committed, is removed; of one pair at most one epoch is being committed; a newer connection of
  * a pair ends the older one.
  */
-import { closeSync, openSync, rmSync } from "node:fs";
+import { closeSync, openSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { TLSSocket } from "node:tls";
 import type { Logger } from "pino";
@@ -86,6 +86,8 @@ export class StreamReceiver {
   /** The latest connection that carried an epoch of the pair. */
   readonly #connectionOf = new Map<string, Connection>();
   readonly #committing = new Set<string>();
+  /** Pairs whose spool holds nothing of an earlier life of the agent. */
+  readonly #cleaned = new Set<string>();
   #listener: TlsListener | undefined;
   #connections = 0;
 
@@ -151,6 +153,7 @@ export class StreamReceiver {
       return skip(queue, header.length, this.#stallTimeoutMs);
     }
     this.#supersede(connection, header.pair);
+    this.#removeLeftovers(header.pair, spool);
     const path = join(spool, `epoch-${header.epoch}.${connection.id}.part`);
     try {
       const failure = await this.#spool(queue, path, header.length);
@@ -177,6 +180,13 @@ export class StreamReceiver {
     if (older === connection) return;
     older?.socket.destroy();
     this.#connectionOf.set(pair, connection);
+  }
+
+  /** Half-written files of an agent that was killed: nobody else will remove them. */
+  #removeLeftovers(pair: string, spool: string): void {
+    if (this.#cleaned.has(pair)) return;
+    this.#cleaned.add(pair);
+    for (const name of leftovers(spool)) rmSync(join(spool, name), { force: true });
   }
 
   /** Writes the body to the file; a full disk is told to the sender after the rest has been skipped. */
@@ -216,6 +226,15 @@ export class StreamReceiver {
     } finally {
       this.#committing.delete(pair);
     }
+  }
+}
+
+function leftovers(spool: string): string[] {
+  try {
+    return readdirSync(spool).filter((name) => /^epoch-\d+\.\d+\.part$/.test(name));
+  } catch {
+    // A spool that cannot be read cannot be written either; that is then told to the sender.
+    return [];
   }
 }
 

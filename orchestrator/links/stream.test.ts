@@ -162,6 +162,16 @@ describe("epochs", () => {
     await Promise.all(taken);
   });
 
+  it("are not hindered by what a killed agent left in the spool", async () => {
+    const { port, spool } = await receive();
+    writeFileSync(join(spool, "epoch-1.1.part"), "half");
+    writeFileSync(join(spool, "epoch-9.4.part"), "half");
+    writeFileSync(join(spool, "other"), "not ours");
+    expect((await send(port).sendEpoch(blob(1_000))).outcome).toBe("committed");
+    await until(() => readdirSync(spool).length === 1);
+    expect(readdirSync(spool)).toEqual(["other"]);
+  });
+
   it("keep a file that the store has taken", async () => {
     const kept = join(folders.make(), "kept");
     const onEpoch = async (epoch: ReceivedEpoch): Promise<EpochReply> => {

@@ -195,7 +195,11 @@ async function adoptPairs(pairs: Pairs, log: Logger): Promise<void> {
 /** A crash in the middle of `protect` left the original aside: it comes back. */
 async function recoverOriginals(engine: Engine, pairs: Pairs, log: Logger): Promise<void> {
   try {
-    const names = await recoverAbandoned(engine, (id) => pairs.get(id) !== undefined);
+    const names = await recoverAbandoned(
+      engine,
+      (id) => pairs.get(id) !== undefined,
+      (name) => pairs.all().some(({ record }) => record.name === name),
+    );
     for (const name of names) log.warn({ name }, "brought back after an interrupted protect");
   } catch (error) {
     log.error({ err: error }, "looking for interrupted protects failed");

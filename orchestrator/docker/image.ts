@@ -79,14 +79,13 @@ async function transfer(
   try {
     await pipeline(from, watch, counter(progress), to, { signal: silence.signal });
   } catch (cause) {
-    throw new FtError({
-      code: silence.signal.aborted ? "IMAGE_TRANSFER_TIMEOUT" : "IMAGE_TRANSFER_FAILED",
-      subject: `image ${imageId} on host ${engine.host}`,
-      message: silence.signal.aborted
-        ? `nothing moved for ${limits.streamIdleTimeoutMs} ms`
-        : `the transfer broke off: ${(cause as Error).message}`,
-      cause,
-    });
+    const subject = `image ${imageId} on host ${engine.host}`;
+    if (silence.signal.aborted) {
+      const message = `nothing moved for ${limits.streamIdleTimeoutMs} ms`;
+      throw new FtError({ code: "IMAGE_TRANSFER_TIMEOUT", subject, message, exitCode: 124, cause });
+    }
+    const message = `the transfer broke off: ${(cause as Error).message}`;
+    throw new FtError({ code: "IMAGE_TRANSFER_FAILED", subject, message, cause });
   } finally {
     clearTimeout(timer);
   }

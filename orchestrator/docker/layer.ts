@@ -37,14 +37,22 @@ export async function replaceFolder(from: string, to: string, subject: string): 
     env: { LC_ALL: "C" },
   });
   if (!copy.failed) return;
-  const full = /No space left/.test(copy.stderr);
+  const quoted = copy.stderr.split("\n").slice(-5);
+  if (/No space left/.test(copy.stderr)) {
+    throw new FtError({
+      code: "DISK_FULL",
+      subject,
+      message: "its writable layer could not be copied: the disk that holds Docker's data is full",
+      hint: "Make room (docker system df, docker system prune) and try again.",
+      quoted,
+    });
+  }
   throw new FtError({
-    code: full ? "DISK_FULL" : "LAYER_COPY_FAILED",
+    code: "LAYER_COPY_FAILED",
     subject,
     message: copy.timedOut
       ? `its writable layer was not copied within ${limits.layerCopyTimeoutMs} ms`
       : "its writable layer could not be copied",
-    quoted: copy.stderr.split("\n").slice(-5),
-    ...(full ? { hint: "Make room on the disk that holds Docker's data." } : {}),
+    quoted,
   });
 }

@@ -233,11 +233,13 @@ async function onThisHost(
 
 /**
  * After a crash in the middle of `protect`: originals put aside by pairs that nobody knows come back. Returns their
- * names.
+ * names. A stopped original whose name belongs to a known pair stays aside even if nothing has its place now: this
+ * host may be about to become the standby. A running one was only just renamed.
  */
 export async function recoverAbandoned(
   engine: Engine,
   isKnownPair: (pairId: string) => boolean,
+  isKnownName: (name: string) => boolean = () => false,
 ): Promise<string[]> {
   const containers = await engine.list();
   const recovered: string[] = [];
@@ -246,6 +248,7 @@ export async function recoverAbandoned(
     const holder = containers.find((c) => c.name === name);
     const pair = holder?.labels[label.pair];
     if (pair !== undefined && isKnownPair(pair)) continue;
+    if (holder === undefined && !aside.running && isKnownName(name)) continue;
     if (holder !== undefined && holder.labels[label.original] !== aside.id) continue;
     const restart = parseRestart(holder?.labels[label.restart]);
     if (holder !== undefined) await engine.remove(holder.id);

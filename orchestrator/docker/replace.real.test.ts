@@ -3,7 +3,7 @@
  * whose socket FTCTL_TEST_DOCKER names (a second one in FTCTL_TEST_DOCKER_2 for the two-host parts).
  */
 import { existsSync } from "node:fs";
-import { readFile, stat } from "node:fs/promises";
+import { readdir, readFile, readlink, stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { PassThrough, Readable } from "node:stream";
 import { execa } from "execa";
@@ -164,9 +164,56 @@ describe.runIf(usable)("on a real Docker", () => {
     // An agent that died in the middle: nobody knows the pair.
     await protectContainer(original, own, options);
     expect(await recoverAbandoned(engine, () => true)).toEqual([]);
+    expect(
+      await recoverAbandoned(
+        engine,
+        () => false,
+        (known) => known === name,
+      ),
+    ).toEqual([]);
     expect(await recoverAbandoned(engine, (id) => id !== pairId)).toEqual([name]);
     await same();
     await engine.remove(name);
+  }, 60_000);
+
+  it("runs the application as it was: another user, no rights, read-only, few pids", async () => {
+    const script = "trap 'exit 0' TERM; echo x > /run/here; while :; do sleep 0.1; done";
+    const locked = spec(script);
+    Object.assign(locked, { User: "65534:65534", WorkingDir: "/tmp" });
+    Object.assign(locked.HostConfig, {
+      Binds: [],
+      ReadonlyRootfs: true,
+      CapDrop: ["ALL"],
+      SecurityOpt: ["no-new-privileges"],
+      PidsLimit: 5,
+      Init: true,
+      Tmpfs: { "/run": "mode=1777" },
+      Ulimits: [{ Name: "nofile", Soft: 77, Hard: 88 }],
+    });
+    await engine.start(await engine.create(locked));
+    const original = await engine.inspect(name);
+    const own = protectedSpec(original, {
+      pairId,
+      role: "primary",
+      initProgram,
+      address: "10.0.0.5",
+    });
+    const { running } = await protectContainer(original, own, options);
+    const { outside } = await applicationPids(running.initPid, await running.init.start());
+    const status = await readFile(`/proc/${outside}/status`, "utf8");
+    expect(status).toMatch(/^Uid:\t65534\t/m);
+    expect(status).toMatch(/^CapEff:\t0+$/m);
+    expect(status).toMatch(/^CapBnd:\t0+$/m);
+    expect(status).toMatch(/^NoNewPrivs:\t1$/m);
+    expect(status).toMatch(/^Seccomp:\t2$/m);
+    expect(status).toMatch(/^SigBlk:\t0+$/m);
+    expect(await readFile(`/proc/${outside}/limits`, "utf8")).toMatch(/open files\s+77\s+88/);
+    expect(await readlink(`/proc/${outside}/cwd`)).toBe("/tmp");
+    expect((await readdir(`/proc/${outside}/fd`)).map(Number).filter((fd) => fd < 10)).toEqual([
+      0, 1, 2,
+    ]);
+    await engine.remove(name);
+    await engine.remove(original.Id);
   }, 60_000);
 
   it("says what cannot be found, and that Docker is away", async () => {

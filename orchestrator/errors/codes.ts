@@ -161,6 +161,9 @@ export const ERROR_GROUPS: readonly ErrorGroup[] = [
       ),
       IMAGE_NOT_FOUND: notFound("The host does not have the image."),
       IMAGE_DIFFERS: error("The two hosts' images are not the same."),
+      IMAGE_TRANSFER_FAILED: error("Shipping the image to the other host broke off."),
+      IMAGE_TRANSFER_TIMEOUT: timeOut("Shipping the image to the other host came to a stop."),
+      LAYER_COPY_FAILED: error("The container's writable layer could not be copied."),
       DISK_FULL: error("A disk is full."),
       STORAGE_UNSUPPORTED: preflight(
         "Docker keeps the writable layer in a way other than overlay2.",

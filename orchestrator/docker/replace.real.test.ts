@@ -164,16 +164,21 @@ describe.runIf(usable)("on a real Docker", () => {
     // An agent that died in the middle: nobody knows the pair.
     await protectContainer(original, own, options);
     expect(await recoverAbandoned(engine, () => true)).toEqual([]);
+    expect(await recoverAbandoned(engine, (id) => id !== pairId)).toEqual([name]);
+    await same();
+
+    // An old primary that has lost its pair's container and is about to become the standby.
+    const { running } = await protectContainer(original, own, options);
+    await engine.remove(running.id);
     expect(
       await recoverAbandoned(
         engine,
-        () => false,
+        () => true,
         (known) => known === name,
       ),
     ).toEqual([]);
-    expect(await recoverAbandoned(engine, (id) => id !== pairId)).toEqual([name]);
-    await same();
-    await engine.remove(name);
+    expect((await engine.inspect(original.Id)).State.Running).toBe(false);
+    await engine.remove(original.Id);
   }, 60_000);
 
   it("runs the application as it was: another user, no rights, read-only, few pids", async () => {

@@ -118,7 +118,7 @@ describe("hostile text", () => {
   ])("refuses %s in bounded time", (_name, text) => {
     const start = performance.now();
     expect(problems(text).length).toBeGreaterThan(0);
-    expect(performance.now() - start).toBeLessThan(2000);
+    expect(performance.now() - start).toBeLessThan(10_000);
   });
 
   it("keeps control characters of keys away from the terminal", () => {

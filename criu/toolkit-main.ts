@@ -11,7 +11,7 @@ async function main(dir: string | undefined): Promise<number> {
   }
   const result = await installToolkit(dir, say);
   for (const warning of result.warnings) say(`warning: ${warning}`);
-  say(`CRIU ${result.manifest.criu} ${result.fetched ? "installed in" : "is in"} ${dir}`);
+  say(`CRIU ${result.manifest.criuVersion} ${result.fetched ? "installed in" : "is in"} ${dir}`);
   return 0;
 }
 

@@ -14,7 +14,7 @@ beforeEach(async () => {
   const files = [];
   for (const path of paths) files.push({ path, sha256: await sha256Of(join(dir, path)) });
   const manifest = {
-    ...{ version: 1, suite: "forky", architecture: "amd64", criu: "4.2.1-1", packages: [] },
+    ...{ version: 1, suite: "forky", architecture: "amd64", criuVersion: "4.2.1-1", packages: [] },
     files,
   };
   writeFileSync(join(dir, "manifest.json"), JSON.stringify(manifest));
@@ -23,7 +23,7 @@ afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
 describe("an installed toolkit", () => {
   it("is verified file by file", async () => {
-    expect((await verifyToolkit(dir)).criu).toBe("4.2.1-1");
+    expect((await verifyToolkit(dir)).criuVersion).toBe("4.2.1-1");
   });
 
   it("is left alone when intact, without any package being fetched", async () => {

@@ -47,7 +47,7 @@ const Manifest = z.strictObject({
   suite: z.string(),
   architecture: z.string(),
   /** Of Debian's criu package. */
-  criu: z.string(),
+  criuVersion: z.string(),
   packages: z.array(z.strictObject({ name: z.string(), version: z.string(), sha256: z.string() })),
   files: z.array(z.strictObject({ path: z.string(), sha256: z.string() })),
 });
@@ -214,7 +214,7 @@ async function describeFiles(
     version: 1,
     suite: pin.suite,
     architecture: await architecture(),
-    criu: criu.version,
+    criuVersion: criu.version,
     packages: packages.map(({ name, version, sha256 }) => ({ name, version, sha256 })),
     files,
   };
@@ -251,9 +251,9 @@ export async function verifyToolkit(dir: string): Promise<ToolkitManifest> {
 
 function warningsFor(manifest: ToolkitManifest, pin: ToolkitPin): string[] {
   const tested = pin.tested[manifest.architecture];
-  if (tested === manifest.criu) return [];
+  if (tested === manifest.criuVersion) return [];
   return [
-    `CRIU ${manifest.criu} (${manifest.architecture}) is not the version tested (${tested ?? "none"}); the preflight probe decides whether it works here`,
+    `CRIU ${manifest.criuVersion} (${manifest.architecture}) is not the version tested (${tested ?? "none"}); the preflight probe decides whether it works here`,
   ];
 }
 

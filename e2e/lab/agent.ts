@@ -10,7 +10,7 @@ import { checkoutRoot } from "./layout.js";
 import { run, until } from "./run.js";
 
 const AGENT_SOCKET = "/run/ftctl/agent.sock";
-const START_TIMEOUT_MS = 20_000;
+const START_TIMEOUT_MS = 60_000;
 const STOP_TIMEOUT_MS = 20_000;
 const QUOTED_LINES_MAX = 12;
 const INIT_TIMEOUT_MS = 30_000;

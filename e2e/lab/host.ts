@@ -11,6 +11,7 @@ import { findInit } from "./processes.js";
 import { run, until } from "./run.js";
 
 const BOOT_TIMEOUT_MS = 10_000;
+const DAEMON_TIMEOUT_MS = 10_000;
 
 /** Folders of the machine that a host's own disk hides; made if the machine lacks them. */
 export const HIDDEN_FOLDERS = ["/var/lib/docker", "/var/lib/ftctl", "/etc/ftctl", "/etc/docker"];
@@ -100,6 +101,9 @@ export async function startDaemon(
   const args = [join(host.dir, `${name}.log`), `/run/${name}.pid`, leaf, ...argv];
   const [program = "", ...rest] = enter(init, ["sh", "-ec", script, "sh", ...args]);
   await run(program, rest, { env });
+  await until(`pid of ${name} on ${host.name}`, DAEMON_TIMEOUT_MS, () =>
+    existsSync(inHost(init, `/run/${name}.pid`)),
+  );
 }
 
 /** Signals the daemon whose pid file this is; false if it is not running. */

@@ -17,7 +17,15 @@ import { daemonRuns, enter, HIDDEN_FOLDERS, powerOn } from "./host.js";
 import type { HostLayout, LabLayout } from "./layout.js";
 import { checkoutRoot, labLayout, labNameFrom, usage } from "./layout.js";
 import type { LinkName } from "./network.js";
-import { layCables, linkStates, netnsPath, plugIn, removeNetns, setLinks } from "./network.js";
+import {
+  layCables,
+  linkStates,
+  netnsPath,
+  plugIn,
+  removeNetns,
+  setLinks,
+  unplug,
+} from "./network.js";
 import {
   findInit,
   killAllInNetns,
@@ -133,7 +141,7 @@ export class Lab {
   private async start(layout: LabLayout, host: HostLayout): Promise<number> {
     // Left by a first process that ended on its own.
     for (const pid of pidsInNetns(host.netns)) killNow(pid);
-    await removeNetns(host.netns);
+    await unplug(layout, host);
     await plugIn(layout, host);
     const init = await powerOn(host);
     await startDockerd(host, init);
@@ -261,7 +269,7 @@ export class Lab {
     await killTree(init, DEATH_TIMEOUT_MS);
     const deadAtMs = Date.now();
     await removeCgroups(host.cgroup, CGROUP_TIMEOUT_MS);
-    await removeNetns(host.netns);
+    await unplug(this.layout(), host);
     return { host: name, cutAtMs, deadAtMs };
   }
 

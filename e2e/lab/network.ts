@@ -98,6 +98,22 @@ export async function plugIn(layout: LabLayout, host: HostLayout): Promise<void>
   await ipBatch(host.netns, hostBatch(host));
 }
 
+/**
+ * Takes the host's cables and network away. The cables go first and by name: the kernel destroys a namespace, and
+ * with it the other ends, some time after the command that removes it.
+ */
+export async function unplug(layout: LabLayout, host: HostLayout): Promise<void> {
+  const there = await linkStates(layout);
+  const cables = cablesOf(host, ["lan", "replication"]).filter((cable) => there.has(cable));
+  if (cables.length > 0) {
+    await ipBatch(
+      layout.lanNetns,
+      cables.map((cable) => `link del ${cable}`),
+    );
+  }
+  await removeNetns(host.netns);
+}
+
 export async function setLinks(
   layout: LabLayout,
   host: HostLayout,

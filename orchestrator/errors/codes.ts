@@ -184,6 +184,18 @@ export const ERROR_GROUPS: readonly ErrorGroup[] = [
       CONTROL_FAILED: error("A program of ftctl refused or failed; the message says why."),
       CONTROL_PROTOCOL: error("A program of ftctl answered something that is not its protocol."),
       CONTROL_TIMEOUT: timeOut("A program of ftctl did not answer in time."),
+      CHECKPOINT_FAILED: error(
+        "A checkpoint failed; the application runs on and output waits. CRIU's lines are quoted.",
+      ),
+      CHECKPOINT_CORRUPT: error("A checkpoint came damaged; it was refused whole."),
+      CHECKPOINT_VERSION: error("A checkpoint is of a version that this host does not read."),
+      CHECKPOINT_OUT_OF_ORDER: error(
+        "A checkpoint does not follow the last one; a full one comes next.",
+      ),
+      RESTORE_FAILED: error("Restoring the application failed. CRIU's lines are quoted."),
+      STORE_FAILED: error("The standby's store of checkpoints failed."),
+      STORE_FULL: error("The standby has no room for the checkpoint; the last one stays good."),
+      CRIU_PROBE_FAILED: preflight("CRIU could not dump and restore a probe process on this host."),
       GATE_NOT_STARTED: error("ftgate did not start."),
       INTERFACE_FAILED: error("The container's interface could not be set up."),
       TOOLKIT_DAMAGED: error("CRIU's folder is incomplete or changed; install it again."),

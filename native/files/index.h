@@ -47,10 +47,11 @@ struct node {
 	uint32_t children, room;
 	uint64_t seen;         /* number of the scan that found it */
 	uint64_t dirmeta_scan; /* the scan that owes it a DIRMETA */
+	uint64_t renamed_scan; /* the scan that gave its inode another name */
 	/* As found by that scan. */
-	uint64_t dev, ino;
+	uint64_t dev, ino, rdev;
 	uint32_t mode;
-	uint8_t unsorted, renamed, create;
+	uint8_t unsorted, create;
 	uint16_t name_bytes;
 	char name[];
 };

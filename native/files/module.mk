@@ -1,3 +1,6 @@
 # What ftdump needs of the files, and what ftstore needs. Both read a roots file: line/line.c is in $(LINE_SRCS).
 FILES_SCAN_SRCS := files/scan.c files/index.c files/walk.c files/plan.c files/content.c files/attributes.c files/hash.c files/roots.c
 FILES_APPLY_SRCS := files/parse.c files/apply.c files/apply_entry.c files/tracked.c
+
+TESTS += files-test
+files-test_SRCS = files/test/files_test.c files/test/trees.c $(FILES_SCAN_SRCS) $(FILES_APPLY_SRCS) $(EPOCH_SRCS) $(CRC_SRCS) $(LINE_SRCS)

@@ -55,10 +55,17 @@ static int vanished(const struct plan *plan)
 	return !plan->index->options->frozen && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP);
 }
 
-static struct inode *inode_for(const struct plan *plan, const struct node *node)
+/*
+ * For what is no regular file. A number that is used again for something else gets an object of its own, which is found first
+ * from then on: the old one goes on saying what the standby has under its old names.
+ */
+static struct inode *inode_for(const struct plan *plan, const struct node *node, int shared)
 {
-	struct inode *inode = inode_find(plan->root, node->dev, node->ino);
-	return inode ? inode : inode_new(plan->root, node->dev, node->ino);
+	struct inode *inode = shared ? inode_find(plan->root, node->dev, node->ino) : node->inode;
+	if (inode != NULL && inode->meta.dev == node->dev && inode->meta.ino == node->ino &&
+	    inode->meta.rdev == node->rdev && ((inode->meta.mode ^ node->mode) & S_IFMT) == 0)
+		return inode;
+	return inode_new(plan->root, node->dev, node->ino);
 }
 
 /* ---- directories ---- */
@@ -112,7 +119,7 @@ static int plan_dir(const struct plan *plan, struct node *node)
 	}
 	int was_opaque = !is_new && node->inode->meta.opaque && node->inode->meta.ino == node->ino;
 	int differs = is_new || meta_visible_change(&node->inode->meta, &meta) || node->inode->meta.ino != node->ino;
-	struct inode *inode = inode_for(plan, node);
+	struct inode *inode = inode_for(plan, node, 0);
 	if (inode == NULL || (is_new && write_dir(plan, node) != 0) || node_set_inode(plan->index, node, inode) != 0 ||
 	    inode_set_meta(plan->index, inode, &meta) != 0)
 		return out_of_memory(plan);
@@ -179,7 +186,8 @@ static struct node *survivor(const struct plan *plan, const struct inode *inode,
 static struct node *renamed_from(const struct plan *plan, const struct inode *inode)
 {
 	struct node *node = inode->nodes;
-	if (node == NULL || node->same_inode != NULL || seen(plan, node) || node->renamed)
+	if (node == NULL || node->same_inode != NULL || seen(plan, node) ||
+	    node->renamed_scan == plan->index->scan)
 		return NULL;
 	for (const struct node *above = node->parent; above != NULL; above = above->parent)
 		if (seen(plan, above) && !S_ISDIR(above->mode))
@@ -197,25 +205,20 @@ static int write_rename(const struct plan *plan, struct node *from, struct node 
 	memcpy(both, source, from_bytes);
 	memcpy(both + from_bytes, plan->index->path, to_bytes);
 	put_u16(head, (uint16_t)from_bytes);
-	from->renamed = 1;
+	from->renamed_scan = plan->index->scan;
 	plan->index->stats->renames++;
 	if (owe_dirmeta(plan, from->parent) != 0)
 		return -1;
 	return epoch_record(plan->w, FILES_RENAME, head, sizeof head, both, from_bytes + to_bytes);
 }
 
-/* The standby has nothing of it. The inode may be an old one whose number was used again. */
-static int plan_create(const struct plan *plan, struct node *node, struct inode *inode)
+/* The standby has nothing of it. */
+static int plan_create(const struct plan *plan, struct node *node)
 {
-	if (inode == NULL && (inode = inode_new(plan->root, node->dev, node->ino)) == NULL)
+	struct inode *inode = inode_new(plan->root, node->dev, node->ino);
+	if (inode == NULL)
 		return out_of_memory(plan);
-	if (inode->nodes == NULL && inode->notes == 0) {
-		inode->meta.mode = S_IFREG;
-	} else if (!S_ISREG(inode->meta.mode)) {
-		struct inode_meta meta = {.dev = node->dev, .ino = node->ino, .mode = S_IFREG};
-		if (inode_set_meta(plan->index, inode, &meta) != 0)
-			return out_of_memory(plan);
-	}
+	inode->meta.mode = S_IFREG;
 	node->create = 1;
 	if (node_set_inode(plan->index, node, inode) != 0)
 		return out_of_memory(plan);
@@ -240,7 +243,7 @@ static int plan_file(const struct plan *plan, struct node *node)
 	int was_dir = node->inode != NULL && S_ISDIR(node->inode->meta.mode);
 	struct node *from = known && !was_dir ? renamed_from(plan, inode) : NULL;
 	if (from == NULL)
-		return plan_create(plan, node, inode);
+		return plan_create(plan, node);
 	if (write_rename(plan, from, node) != 0 || node_set_inode(plan->index, node, inode) != 0)
 		return out_of_memory(plan);
 	return list_add(&plan->root->files, node);
@@ -314,15 +317,15 @@ static int write_other(const struct plan *plan, struct node *node)
 		return -1;
 	if (stat_below(plan, plan->index->path, &st) != 0)
 		return vanished(plan) ? 0 : index_fail(plan->index, plan->root, plan->index->path, "cannot be opened");
-	if (st.st_ino != node->ino || st.st_mode != node->mode) {
+	if (st.st_ino != node->ino || st.st_mode != node->mode || st.st_rdev != node->rdev) {
 		errno = ESTALE;
 		return plan->index->options->frozen ? index_fail(plan->index, plan->root, plan->index->path, "was replaced") : 0;
 	}
 	meta_of(plan->index, &st, &meta);
-	struct inode *inode = inode_for(plan, node);
+	int whiteout = is_whiteout(plan->root, meta.mode, meta.rdev);
+	struct inode *inode = inode_for(plan, node, whiteout);
 	if (inode == NULL)
 		return out_of_memory(plan);
-	int whiteout = is_whiteout(plan->root, meta.mode, meta.rdev);
 	/* An overlay's whiteouts are links to one another: its times move when any of them comes or goes. */
 	int known = node->inode == inode && inode->meta.mode == meta.mode && inode->meta.rdev == meta.rdev;
 	if (whiteout)
@@ -334,7 +337,8 @@ static int write_other(const struct plan *plan, struct node *node)
 	if (result != 0 || gone)
 		return result;
 	plan->index->stats->changed++;
-	if (!known && owe_dirmeta(plan, node->parent) != 0)
+	/* Applied by taking it away and making it anew, so the directory's mtime moves even if it did not here. */
+	if (!(known && whiteout) && owe_dirmeta(plan, node->parent) != 0)
 		return -1;
 	if (node_set_inode(plan->index, node, inode) != 0 || inode_set_meta(plan->index, inode, &meta) != 0)
 		return out_of_memory(plan);
@@ -344,7 +348,7 @@ static int write_other(const struct plan *plan, struct node *node)
 static int write_gone(const struct plan *plan, struct node *node)
 {
 	const struct inode *inode = node->inode;
-	if (inode == NULL || node->renamed || !S_ISDIR(node->parent->mode) || !seen(plan, node->parent) ||
+	if (inode == NULL || node->renamed_scan == plan->index->scan || !S_ISDIR(node->parent->mode) || !seen(plan, node->parent) ||
 	    is_whiteout(plan->root, inode->meta.mode, inode->meta.rdev))
 		return 0;
 	return write_remove(plan, node);
@@ -393,12 +397,12 @@ static int write_opaque_node(const struct plan *plan, struct node *node)
 
 static int write_other_but_whiteout(const struct plan *plan, struct node *node)
 {
-	return S_ISCHR(node->mode) && plan->root->kind == FILES_UPPER ? 0 : write_other(plan, node);
+	return is_whiteout(plan->root, node->mode, node->rdev) ? 0 : write_other(plan, node);
 }
 
 static int write_whiteout(const struct plan *plan, struct node *node)
 {
-	return S_ISCHR(node->mode) && plan->root->kind == FILES_UPPER ? write_other(plan, node) : 0;
+	return is_whiteout(plan->root, node->mode, node->rdev) ? write_other(plan, node) : 0;
 }
 
 int plan_root(struct files_index *index, struct root *root)

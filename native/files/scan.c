@@ -118,6 +118,20 @@ failed:
 	return NULL;
 }
 
+/* Objects that a failed scan made and gave no name yet. */
+static void purge_table(struct root *root)
+{
+	for (size_t i = 0; i < root->slots; i++)
+		for (struct inode *at = root->slot[i], *next; at != NULL; at = next) {
+			assert(at->nodes == NULL);
+			next = at->next;
+			free(at->hash);
+			free(at);
+		}
+	memset(root->slot, 0, root->slots * sizeof *root->slot);
+	root->inodes = 0;
+}
+
 static void free_lists(struct root *root)
 {
 	struct list *all[] = {&root->changed, &root->gone, &root->dirs, &root->opaque,
@@ -136,6 +150,8 @@ void files_close(struct files_index *index)
 		struct root *root = &index->root[i];
 		if (root->top != NULL)
 			node_free_tree(root->top);
+		if (root->slot != NULL)
+			purge_table(root);
 		free_lists(root);
 		free(root->slot);
 		free(root->name);
@@ -226,7 +242,8 @@ void files_reset(struct files_index *index)
 			abort(); /* a few bytes; without them the index would claim what the standby does not have */
 		node_free_tree(root->top);
 		root->top = top;
-		assert(root->inodes == 0);
+		if (root->slot != NULL)
+			purge_table(root);
 	}
 	if (getrandom(&index->chain, sizeof index->chain, 0) != (ssize_t)sizeof index->chain || index->chain == 0)
 		index->chain = 1 + index->scan;

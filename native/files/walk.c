@@ -157,6 +157,7 @@ static int visit(struct walk *walk, int dirfd, struct node *node)
 		node->seen = index->scan;
 		node->dev = st.st_dev;
 		node->ino = st.st_ino;
+		node->rdev = st.st_rdev;
 		node->mode = st.st_mode;
 		result = 0;
 		if (S_ISDIR(st.st_mode))

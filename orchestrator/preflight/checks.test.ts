@@ -4,7 +4,13 @@ import { parseMountinfo } from "../docker/mountinfo.js";
 import { containerChecks } from "./container-checks.js";
 import { passes, some } from "./findings.js";
 import { compareVersions, type HostNeeds, hostChecks, pairChecks } from "./host-checks.js";
-import { type HostFacts, parseAddresses, parseCpuinfo, parseKernelConfig } from "./host-facts.js";
+import {
+  type HostFacts,
+  parseAddresses,
+  parseCpuinfo,
+  parseKernelConfig,
+  parseLink,
+} from "./host-facts.js";
 import { parseInodes, parseNetlink, parseProtocols, parseSsMptcp, parseSsUnix } from "./sockets.js";
 import { workloadChecks } from "./workload-checks.js";
 import {
@@ -129,6 +135,15 @@ describe("a host", () => {
     expect(compareVersions("4.10", "4.2")).toBe(1);
     expect(compareVersions("4.2", "4.2.0")).toBe(0);
     expect(compareVersions("6.1.0-13-amd64", "6.7")).toBe(-1);
+  });
+
+  it("has its uplink read from `ip`, as captured", () => {
+    const bridge =
+      '[{"ifindex":3,"ifname":"br0","flags":["BROADCAST","MULTICAST","UP","LOWER_UP"],"mtu":1500,"operstate":"UP","linkinfo":{"info_kind":"bridge","info_data":{"forward_delay":1500}}}]';
+    expect(parseLink(bridge)).toEqual({ exists: true, isBridge: true, up: true, mtu: 1500 });
+    const other = '[{},{"ifname":"eth0","flags":["BROADCAST"],"mtu":9000}]';
+    expect(parseLink(other)).toEqual({ exists: true, isBridge: false, up: false, mtu: 9000 });
+    expect(parseLink("")).toMatchObject({ exists: false });
   });
 
   it("is read from the kernel's own words", () => {

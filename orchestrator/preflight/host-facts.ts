@@ -2,7 +2,7 @@
  * What preflight knows of a host: plain JSON, gathered by that host's own agent and sent to the one that decides.
  * Probes are thin; everything that judges is in host-checks.ts and pair-checks.ts.
  */
-import { readdir, readFile, stat, statfs } from "node:fs/promises";
+import { readFile, stat, statfs } from "node:fs/promises";
 import { gunzipSync } from "node:zlib";
 import { execa } from "execa";
 import type { Clock } from "../clock.js";
@@ -146,23 +146,35 @@ export function parseCpuinfo(text: string): { model: string; flags: string[] } {
   return { model: field("model name"), flags };
 }
 
+/** By netlink, not /sys: an agent may run in another network namespace than the one /sys was mounted in. */
 async function uplinkFacts(name: string): Promise<UplinkFacts> {
-  const folder = `/sys/class/net/${name}`;
-  if (!(await exists(folder))) {
-    const none = { exists: false, isBridge: false, up: false, mtu: 0, addresses: [] };
-    return { ...none, bridgeCallsIptables: false };
-  }
-  const shown = await execa("ip", ["-j", "-4", "address", "show", "dev", name], {
-    timeout: COMMAND_TIMEOUT_MS,
-  });
+  const ip = (...args: string[]) =>
+    execa("ip", ["-j", ...args, "dev", name], { reject: false, timeout: COMMAND_TIMEOUT_MS });
+  const [link, addresses] = await Promise.all([
+    ip("-d", "link", "show"),
+    ip("-4", "address", "show"),
+  ]);
   const calls = await readOptional("/proc/sys/net/bridge/bridge-nf-call-iptables");
   return {
-    exists: true,
-    isBridge: await exists(`${folder}/bridge`),
-    up: (Number(await readFile(`${folder}/flags`, "utf8")) & 1) === 1,
-    mtu: Number(await readFile(`${folder}/mtu`, "utf8")),
-    addresses: parseAddresses(shown.stdout),
+    ...parseLink(link.failed ? "" : link.stdout),
+    addresses: parseAddresses(addresses.failed ? "" : addresses.stdout),
     bridgeCallsIptables: calls?.toString("utf8").trim() === "1",
+  };
+}
+
+/** `ip -j -d link show dev X`; empty: there is no such interface. */
+export function parseLink(json: string): Pick<UplinkFacts, "exists" | "isBridge" | "up" | "mtu"> {
+  const links = JSON.parse(json || "[]") as {
+    mtu: number;
+    flags: string[];
+    linkinfo?: { info_kind?: string };
+  }[];
+  const link = links.find((entry) => entry.flags !== undefined);
+  return {
+    exists: link !== undefined,
+    isBridge: link?.linkinfo?.info_kind === "bridge",
+    up: link?.flags.includes("UP") ?? false,
+    mtu: link?.mtu ?? 0,
   };
 }
 
@@ -179,9 +191,12 @@ export function parseAddresses(json: string): string[] {
 async function addressFacts(questions: HostQuestions): Promise<{ addressInUse?: boolean }> {
   const { uplink, address, probeAddress } = questions;
   if (!probeAddress || uplink === undefined || address === undefined) return {};
+  // Another program of the same name means other things by the same options.
+  const version = await execa("arping", ["-V"], { reject: false, timeout: COMMAND_TIMEOUT_MS });
+  if (!/iputils/.test(`${version.stdout}${version.stderr}`)) return {};
   const args = ["-D", "-q", "-c", "2", "-w", "2", "-I", uplink, address];
   const probe = await execa("arping", args, { reject: false, timeout: COMMAND_TIMEOUT_MS });
-  if (probe.code === "ENOENT" || probe.exitCode === undefined || probe.exitCode > 1) return {};
+  if (probe.exitCode !== 0 && probe.exitCode !== 1) return {};
   return { addressInUse: probe.exitCode === 1 };
 }
 
@@ -242,11 +257,4 @@ async function readOptional(path: string): Promise<Buffer | undefined> {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw error;
   }
-}
-
-/** Names of the bridges of this host, for hints. */
-export async function bridges(): Promise<string[]> {
-  const names = await readdir("/sys/class/net");
-  const found = await Promise.all(names.map((name) => exists(`/sys/class/net/${name}/bridge`)));
-  return names.filter((_name, index) => found[index]);
 }

@@ -71,6 +71,7 @@ export const limits = {
   reprotectRetryMs: 2_000,
   restoreAttemptsMax: 3,
   pairTickMs: 250,
+  renewalCheckIntervalMs: 24 * 3_600_000,
   /** From the start of a protected container to its first committed epoch. */
   protectTimeoutMs: 120_000,
   failedStepPauseMs: 500,

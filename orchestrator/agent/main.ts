@@ -10,6 +10,7 @@ import { type Clock, systemClock } from "../clock.js";
 import { Engine } from "../docker/engine.js";
 import { recoverAbandoned } from "../docker/protected-container.js";
 import { faultsFrom } from "../faults/faults.js";
+import { limits } from "../limits.js";
 import { hasAuthority } from "../links/authority.js";
 import type { AgentConfig } from "../links/config.js";
 import { loadAgentConfig } from "../links/config.js";
@@ -17,6 +18,7 @@ import { ControlServer } from "../links/control-server.js";
 import { loadIdentity } from "../links/identity.js";
 import { JoinServer } from "../links/join-server.js";
 import { type Peer, PeerBook } from "../links/peers.js";
+import { renewalHandlers, renewIfDue } from "../links/renewal.js";
 import { StreamReceiver } from "../links/stream-receiver.js";
 import { adopt } from "../pair/adopt.js";
 import { Pair, type PairHost } from "../pair/pair.js";
@@ -28,7 +30,7 @@ import type { AgentService } from "./api-types.js";
 import { EventLog } from "./events.js";
 import { createLog, RecentLines } from "./log.js";
 import { AgentMetrics } from "./metrics.js";
-import { notifyReady } from "./notify.js";
+import { notifyReady, notifyStopping } from "./notify.js";
 import { Pairs } from "./pairs.js";
 import { pairPaths } from "./paths.js";
 import { peerMethods, peerUploads } from "./peer-methods.js";
@@ -104,11 +106,16 @@ export async function startAgent(
   const metrics = await serveMetrics(config.metrics, service);
   await adoptPairs(pairs, log);
   pairs.start(clock);
-  await notifyReady();
+  const stopWatchdog = await notifyReady();
+  const renewal = setInterval(() => void renew(shared, log), limits.renewalCheckIntervalMs);
+  void renew(shared, log);
   log.info({ version: ownVersion(), pairs: pairs.all().length }, "agent ready");
   return {
     stop: async () => {
       log.info("agent stops; gates and containers go on");
+      clearInterval(renewal);
+      stopWatchdog();
+      await notifyStopping();
       pairs.stop();
       await api.close();
       metrics?.close();
@@ -129,6 +136,22 @@ export interface AgentShared {
   log: Logger;
 }
 
+/** Host certificates are renewed by the host that has the authority; it takes effect when the agent starts next. */
+async function renew({ config, clock, clients }: AgentShared, log: Logger): Promise<void> {
+  const ask = async (request: { certificateRequest: string }) => {
+    const answers = clients
+      .names()
+      .map((name) => clients.client(name).call("renewCertificate", request));
+    return Promise.any(answers);
+  };
+  try {
+    const renewed = await renewIfDue({ stateDir: config.stateDir, clock, ask });
+    if (renewed) log.info("the host's certificate was renewed; it is used from the next start on");
+  } catch (error) {
+    log.warn({ err: error }, "the host's certificate is due but could not be renewed");
+  }
+}
+
 async function startLinks(shared: AgentShared, host: PairHost, pairs: Pairs) {
   const { config, identity, book, faults, log, clock } = shared;
   const self: Peer = {
@@ -146,7 +169,10 @@ async function startLinks(shared: AgentShared, host: PairHost, pairs: Pairs) {
     port: config.controlPort,
     version: ownVersion(),
     methods: peerMethods,
-    handlers: peerHandlers(host, pairs, serviceParts),
+    handlers: {
+      ...peerHandlers(host, pairs, serviceParts),
+      ...renewalHandlers({ stateDir: config.stateDir, peers: book, clock }),
+    },
     uploads: peerUploads,
     uploadHandlers: peerUploadHandlers(serviceParts),
     log,

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { limits } from "../limits.js";
 import { defineMethods, defineUploads } from "../links/methods.js";
+import { renewalMethods } from "../links/renewal.js";
 import { pairRecordSchema } from "../pair/record.js";
 
 const pairId = z.string().regex(/^[0-9a-f]{12}$/);
@@ -14,7 +15,7 @@ export const checkResultSchema = z.strictObject({
   remedy: z.string().optional(),
 });
 
-export const peerMethods = defineMethods({
+export const pairMethods = defineMethods({
   /** Is the agent there? Short time-outs are given by the caller. */
   ping: { request: z.strictObject({}), reply: z.strictObject({}), timeoutMs: 1_000 },
 
@@ -98,6 +99,9 @@ export const peerMethods = defineMethods({
     timeoutMs: limits.controlSlowCallTimeoutMs,
   },
 });
+/** All that is served on the control link. */
+export const peerMethods = { ...pairMethods, ...renewalMethods };
+export type PairMethods = typeof pairMethods;
 export type PeerMethods = typeof peerMethods;
 
 export const peerUploads = defineUploads({

@@ -11,9 +11,9 @@ import { tearDown } from "../pair/standdown.js";
 import { takeOver } from "../pair/takeover.js";
 import type { CheckResult } from "./api-types.js";
 import type { Pairs } from "./pairs.js";
-import type { PeerMethods, PeerUploads } from "./peer-methods.js";
+import type { PairMethods, PeerUploads } from "./peer-methods.js";
 
-export type HostFactsRequest = z.output<PeerMethods["hostFacts"]["request"]>;
+export type HostFactsRequest = z.output<PairMethods["hostFacts"]["request"]>;
 
 /** What the service needs besides the pairs. */
 export interface PeerServiceParts {
@@ -27,7 +27,7 @@ export function peerHandlers(
   host: PairHost,
   pairs: Pairs,
   parts: PeerServiceParts,
-): Handlers<PeerMethods> {
+): Handlers<PairMethods> {
   return {
     ping: async () => ({}),
     hostFacts: async (request) => ({ facts: await parts.hostFacts(request) }),

@@ -11,7 +11,7 @@ export function receiveEpoch(runDir: string, pairs: Pairs) {
   return {
     spoolOf(id: string, peer: string): string | undefined {
       const pair = pairs.get(id);
-      if (!pair || pair.record.role !== "standby" || pair.record.peer !== peer) return undefined;
+      if (pair?.record.role !== "standby" || pair.record.peer !== peer) return undefined;
       const { spool } = pairPaths(runDir, id);
       mkdirSync(spool, { recursive: true, mode: 0o700 });
       return spool;

@@ -1,131 +1,209 @@
-/** The agent's end of `ftdump`: takes the checkpoints of one container. docs/ARCHITECTURE.md has the way of one epoch. */
+/**
+ * Takes the checkpoints of one container: drives `ftdump` (native/dump), a child of ours.
+ *
+ * Invariants: one dump at a time; when `dump` settles, the tasks run and the gate is thawed, whatever the outcome.
+ */
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
-import { FtError } from "../orchestrator/errors/error.js";
+import { asFtError, FtError } from "../orchestrator/errors/error.js";
 import { limits } from "../orchestrator/limits.js";
-import { LineClient, LineFailure, type LineFields } from "../orchestrator/network/line-client.js";
-import { endChild } from "./child.js";
+import { LineClient, type LineFields } from "../orchestrator/network/line-client.js";
+import { engineFailure } from "./engine-failure.js";
 
 export interface CheckpointerOptions {
+  /** build/bin/ftdump */
   program: string;
   pair: string;
-  /** Of ftinit, on the host. */
+  /** Host pid of the container's ftinit. */
   initPid: number;
   toolkit: string;
+  /** build/lib/libfthook.so */
   hook: string;
-  /** Folder on a tmpfs: images, logs. */
+  /** A folder of its own on a tmpfs. */
   work: string;
-  /** The gate's socket; `none` in tests. */
+  /** The gate's control socket, or `none`. */
   gate: string;
+  /** The file that lists what belongs to the epoch. */
   roots: string;
+  /** The tasks are never frozen longer; the epoch fails instead. */
   freezeMsMax: number;
   subject: string;
+  /** Shared cache of CRIU's kernel probes, on a tmpfs; default: in `work`. */
+  kdat?: string;
+  exclude?: string[];
+  logKeep?: number;
+  environment?: NodeJS.ProcessEnv;
 }
 
-export interface Checkpoint {
+export interface DumpResult {
   epoch: number;
   pauseMs: number;
-  /** Until all tasks stood still. */
+  /** CLOCK_MONOTONIC of this host. */
+  frozenAtMs: number;
   freezeMs: number;
   criuMs: number;
   filesMs: number;
   packMs: number;
-  /** From the request to the packed blob. */
   wallMs: number;
   bytes: number;
   imageBytes: number;
   changedBlocks: number;
   filesChanged: number;
+  filesBytes: number;
   processes: number;
   threads: number;
   full: boolean;
 }
 
-export class Checkpointer {
-  private first = true;
+export interface DumpRequest {
+  epoch: number;
+  base: number;
+  generation: number;
+  path: string;
+}
 
-  private constructor(
-    private readonly line: LineClient,
-    private readonly child: ChildProcess,
-    private readonly subject: string,
-  ) {}
+type Watcher = (epoch: number, pauseMs: number) => void;
+
+export class Checkpointer {
+  readonly #child: ChildProcess;
+  readonly #client: LineClient;
+  readonly #subject: string;
+  readonly #exited: Promise<void>;
+  #onFrozen: Watcher = () => {};
+  #onThawed: Watcher = () => {};
+
+  private constructor(child: ChildProcess, subject: string) {
+    this.#child = child;
+    this.#subject = subject;
+    this.#exited = new Promise((resolve) => child.once("close", () => resolve()));
+    this.#client = new LineClient(child.stdout!, child.stdin!, {
+      subject: `checkpoints of ${subject}`,
+      timeoutMs: limits.dumpTimeoutMs,
+    });
+    this.#client.on("event", ({ name, fields }) => {
+      if (name === "frozen") this.#onFrozen(fields.number("epoch"), 0);
+      if (name === "thawed")
+        this.#onThawed(fields.number("epoch"), fields.number("pause_us") / 1e3);
+    });
+  }
 
   static async start(options: CheckpointerOptions): Promise<Checkpointer> {
     const log = openSync(join(options.work, "ftdump.log"), "a", 0o600);
-    const child = spawn(options.program, checkpointerArguments(options), {
-      stdio: ["pipe", "pipe", log],
-    });
-    closeSync(log);
-    child.on("error", () => {}); // seen as a closed pipe
-    const { subject } = options;
-    const line = new LineClient(child.stdout!, child.stdin!, {
-      subject: `ftdump of ${subject}`,
-      timeoutMs: limits.dumpTimeoutMs,
-    });
-    const checkpointer = new Checkpointer(line, child, subject);
+    let child: ChildProcess;
     try {
-      await line.request("hello");
+      child = spawn(options.program, dumpArguments(options), {
+        stdio: ["pipe", "pipe", log],
+        env: options.environment ?? process.env,
+      });
+    } finally {
+      closeSync(log);
+    }
+    child.on("error", () => {}); // seen as a dumper that does not answer
+    const checkpointer = new Checkpointer(child, options.subject);
+    try {
+      await checkpointer.#client.request("hello");
       return checkpointer;
     } catch (cause) {
       await checkpointer.stop();
       throw new FtError({
         code: "CHECKPOINT_FAILED",
-        subject,
-        message: "ftdump did not start",
+        subject: options.subject,
+        message: `ftdump did not start: ${asFtError(cause, options.subject).message}`,
         log: join(options.work, "ftdump.log"),
         cause,
       });
     }
   }
 
-  /** Resolves when the tasks run again and the blob is complete. They run again too when it rejects. */
-  async dump(request: {
-    epoch: number;
-    base: number;
-    generation: number;
-    path: string;
-  }): Promise<Checkpoint> {
-    const timeoutMs = this.first ? limits.firstDumpTimeoutMs : limits.dumpTimeoutMs;
-    const reply = await this.ask("dump", request, timeoutMs);
-    this.first = false;
-    return checkpointOf(reply);
+  /** Resolves when `listener` was told last; replaced, not added. */
+  onFrozen(listener: (epoch: number) => void): void {
+    this.#onFrozen = listener;
   }
 
-  /** Files only, while the application runs. `more`: a blob is bounded, and there was more. */
+  onThawed(listener: Watcher): void {
+    this.#onThawed = listener;
+  }
+
+  get closed(): boolean {
+    return this.#client.closed;
+  }
+
+  async dump({ epoch, base, generation, path }: DumpRequest): Promise<DumpResult> {
+    const timeoutMs = base === 0 ? limits.firstDumpTimeoutMs : limits.dumpTimeoutMs;
+    const fields = await this.#ask("dump", { epoch, base, generation, path }, timeoutMs);
+    return dumpResult(fields);
+  }
+
+  /** Files only, while the application runs. `more`: call it again after it was committed. */
   async presync(request: {
     path: string;
     generation: number;
   }): Promise<{ bytes: number; more: boolean }> {
-    const reply = await this.ask("presync", { epoch: 0, ...request }, limits.firstDumpTimeoutMs);
-    return { bytes: reply.number("bytes"), more: reply.flag("more") };
+    const fields = await this.#ask("presync", request, limits.firstDumpTimeoutMs);
+    return { bytes: fields.number("bytes"), more: fields.flag("more") };
   }
 
+  /** The standby has committed this epoch; 0 for a presync. */
   async acked(epoch: number): Promise<void> {
-    await this.ask("acked", { epoch }, limits.dumpTimeoutMs);
+    await this.#ask("acked", { epoch });
   }
 
-  /** Ends ftdump; it thaws what it froze first. */
+  /** The standby has lost what it had: the next dump is whole. */
+  async reset(): Promise<void> {
+    await this.#ask("reset", {});
+  }
+
+  /** Ends ftdump, which thaws first. One that hangs is killed: the hook in CRIU thaws then. */
   async stop(): Promise<void> {
-    this.line.close();
-    await endChild(this.child);
+    if (!this.#client.closed) {
+      await this.#client.request("quit", {}, limits.gateCommandTimeoutMs).catch(() => {});
+      this.#client.close();
+    }
+    const timer = setTimeout(() => this.#child.kill("SIGKILL"), limits.gateCommandTimeoutMs);
+    await this.#exited;
+    clearTimeout(timer);
   }
 
-  private async ask(
+  async #ask(
     verb: string,
     fields: Record<string, string | number>,
-    timeoutMs: number,
+    timeoutMs?: number,
   ): Promise<LineFields> {
     try {
-      return await this.line.request(verb, fields, timeoutMs);
-    } catch (error) {
-      throw error instanceof LineFailure ? checkpointFailed(this.subject, error) : error;
+      return await this.#client.request(verb, fields, timeoutMs);
+    } catch (thrown) {
+      // The stream is lost after a time-out: a dumper that hangs must not keep the gate stopped.
+      if (this.#client.closed) this.#child.kill("SIGKILL");
+      throw engineFailure({ code: "CHECKPOINT_FAILED", subject: this.#subject }, thrown);
     }
   }
 }
 
-export function checkpointerArguments(options: CheckpointerOptions): string[] {
-  const fields: Record<string, string | number> = {
+function dumpResult(fields: LineFields): DumpResult {
+  const ms = (name: string) => fields.number(`${name}_us`) / 1e3;
+  return {
+    epoch: fields.number("epoch"),
+    pauseMs: ms("pause"),
+    frozenAtMs: ms("frozen_at"),
+    freezeMs: ms("freeze"),
+    criuMs: ms("criu"),
+    filesMs: ms("files"),
+    packMs: ms("pack"),
+    wallMs: ms("wall"),
+    bytes: fields.number("bytes"),
+    imageBytes: fields.number("image_bytes"),
+    changedBlocks: fields.number("changed_blocks"),
+    filesChanged: fields.number("files_changed"),
+    filesBytes: fields.number("files_bytes"),
+    processes: fields.number("processes"),
+    threads: fields.number("threads"),
+    full: fields.flag("full"),
+  };
+}
+
+export function dumpArguments(options: CheckpointerOptions): string[] {
+  const fields: Record<string, string | number | undefined> = {
     pair: options.pair,
     "init-pid": options.initPid,
     toolkit: options.toolkit,
@@ -134,40 +212,12 @@ export function checkpointerArguments(options: CheckpointerOptions): string[] {
     gate: options.gate,
     roots: options.roots,
     "freeze-ms-max": options.freezeMsMax,
+    "blob-bytes-max": limits.epochBytesMax,
+    "log-keep": options.logKeep,
+    kdat: options.kdat,
   };
-  return Object.entries(fields).flatMap(([name, value]) => [`--${name}`, String(value)]);
-}
-
-function checkpointOf(reply: LineFields): Checkpoint {
-  const ms = (name: string) => reply.number(`${name}_us`) / 1000;
-  return {
-    epoch: reply.number("epoch"),
-    pauseMs: ms("pause"),
-    freezeMs: ms("freeze"),
-    criuMs: ms("criu"),
-    filesMs: ms("files"),
-    packMs: ms("pack"),
-    wallMs: ms("wall"),
-    bytes: reply.number("bytes"),
-    imageBytes: reply.number("image_bytes"),
-    changedBlocks: reply.number("changed_blocks"),
-    filesChanged: reply.number("files_changed"),
-    processes: reply.number("processes"),
-    threads: reply.number("threads"),
-    full: reply.flag("full"),
-  };
-}
-
-/** CRIU's own error lines are quoted around the failure. */
-function checkpointFailed(subject: string, failure: LineFailure): FtError {
-  const [first = "", ...quoted] = failure.fields.textOr("detail", "").split("\n").filter(Boolean);
-  return new FtError({
-    code: "CHECKPOINT_FAILED",
-    subject,
-    message: `${failure.fields.textOr("stage", "dump")}: ${first}`,
-    hint: "The application runs on and its output waits; `ftctl check` names what cannot be dumped.",
-    log: failure.fields.textOr("log", undefined),
-    quoted,
-    cause: failure,
-  });
+  const named = Object.entries(fields).flatMap(([name, value]) =>
+    value === undefined ? [] : [`--${name}`, String(value)],
+  );
+  return [...named, ...(options.exclude ?? []).flatMap((path) => ["--exclude", path])];
 }

@@ -1,51 +1,102 @@
-/** The agent's end of `ftrestore`: brings the last checkpoint to life in the waiting container. */
-import { execa } from "execa";
+/** Brings the materialized epoch to life in a waiting container: runs `ftrestore` (native/restore) once. */
+import { spawn } from "node:child_process";
 import { FtError } from "../orchestrator/errors/error.js";
-import { LineFields, parseLine } from "../orchestrator/network/line-client.js";
+import { LineFailure, LineFields, parseLine } from "../orchestrator/network/line-client.js";
+import { engineFailure } from "./engine-failure.js";
 
 export interface RestoreOptions {
+  /** build/bin/ftrestore */
   program: string;
-  /** Of the standby's ftinit, on the host. */
+  /** Host pid of the waiting ftinit. */
   initPid: number;
   toolkit: string;
   hook: string;
-  /** Folder with the images. */
   images: string;
   log: string;
   subject: string;
   timeoutMs: number;
+  /** Shared cache of CRIU's kernel probes, on a tmpfs; default: beside the log. */
+  kdat?: string;
+  /** Output not acknowledged is sent again at once up to this many segments: the `initcwnd` of the routes. */
+  tcpSegments?: number;
 }
 
-export interface Restored {
-  /** Inside of the container. */
+export interface RestoreResult {
+  /** Inside the container. */
   pid: number;
   restoreMs: number;
+  criuMs: number;
+  /** Connections whose output is sent again. */
+  tcpResent: number;
 }
 
-export async function restore(options: RestoreOptions): Promise<Restored> {
-  const { program, initPid, toolkit, hook, images, log, timeoutMs, subject } = options;
-  const result = await execa(
-    program,
-    [
-      ...["--init-pid", String(initPid), "--toolkit", toolkit, "--hook", hook],
-      ...["--images", images, "--log", log, "--timeout-ms", String(timeoutMs)],
-    ],
-    // Its own bound comes first: it ends CRIU properly.
-    { reject: false, stdin: "ignore", timeout: timeoutMs + 5_000 },
-  );
-  const line = parseLine(result.stdout.split("\n")[0] ?? "");
-  const fields = new LineFields(subject, line?.values ?? new Map());
-  if (line?.kind === "ok") {
-    return { pid: fields.number("pid"), restoreMs: fields.number("restore_us") / 1000 };
+const ANSWER_BYTES_MAX = 16 * 1024;
+/** Over ftrestore's own limit, which ends CRIU and says so. */
+const GRACE_MS = 2_000;
+
+export async function restore(options: RestoreOptions): Promise<RestoreResult> {
+  const names = { code: "RESTORE_FAILED", subject: options.subject } as const;
+  const text = await run(options);
+  const line = parseLine(text.trimEnd());
+  if (line === undefined || (line.kind !== "ok" && line.kind !== "fail")) {
+    throw new FtError({
+      ...names,
+      message: `ftrestore said nothing of use: ${text.trimEnd() || "it ended without a word"}`,
+      log: options.log,
+    });
   }
-  const detail = line?.kind === "fail" ? fields.textOr("detail", "") : result.stderr;
-  const [first = "no reply", ...quoted] = detail.split("\n").filter(Boolean);
-  throw new FtError({
-    code: "RESTORE_FAILED",
-    subject,
-    message: first,
-    hint: "The checkpoint is kept. CRIU's log has the whole story.",
-    log,
-    quoted,
+  const fields = new LineFields(options.subject, line.values);
+  if (line.kind === "fail") {
+    throw engineFailure(names, new LineFailure(options.subject, "restore", fields));
+  }
+  return {
+    pid: fields.number("pid"),
+    restoreMs: fields.number("restore_us") / 1e3,
+    criuMs: fields.number("criu_us") / 1e3,
+    tcpResent: fields.number("tcp_resent"),
+  };
+}
+
+function run(options: RestoreOptions): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(options.program, restoreArguments(options), {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    const timer = setTimeout(() => child.kill("SIGKILL"), options.timeoutMs + GRACE_MS);
+    let text = "";
+    child.stdout.on("data", (chunk: Buffer) => {
+      if (text.length < ANSWER_BYTES_MAX) text += chunk.toString("utf8");
+    });
+    child.once("error", (cause) => {
+      clearTimeout(timer);
+      reject(
+        new FtError({
+          code: "RESTORE_FAILED",
+          subject: options.subject,
+          message: `${options.program} cannot be run: ${cause.message}`,
+          cause,
+        }),
+      );
+    });
+    child.once("close", () => {
+      clearTimeout(timer);
+      resolve(text);
+    });
   });
+}
+
+export function restoreArguments(options: RestoreOptions): string[] {
+  const fields: Record<string, string | number | undefined> = {
+    "init-pid": options.initPid,
+    toolkit: options.toolkit,
+    hook: options.hook,
+    images: options.images,
+    log: options.log,
+    "timeout-ms": options.timeoutMs,
+    kdat: options.kdat,
+    "tcp-segments": options.tcpSegments,
+  };
+  return Object.entries(fields).flatMap(([name, value]) =>
+    value === undefined ? [] : [`--${name}`, String(value)],
+  );
 }

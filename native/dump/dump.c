@@ -122,7 +122,7 @@ static int fail_criu(struct dumper *self, const char *stage, const char *what)
 		    quoted[0] != 0 ? "\n" : "", quoted);
 }
 
-static int await_parked(struct dumper *self)
+static int await_start(struct dumper *self)
 {
 	uint64_t deadline = clock_us() + START_US_MAX;
 	while (!self->engine.parked) {
@@ -131,12 +131,25 @@ static int await_parked(struct dumper *self)
 		case ENGINE_EXITED:
 			return fail_criu(self, "start", "CRIU ended before it was asked to do anything");
 		case ENGINE_TIMEOUT:
+			engine_drop(&self->engine, self->work);
 			return fail(self, "timeout", "start", ETIMEDOUT, "CRIU did not get ready in time");
 		default:
 			break;
 		}
 	}
 	return 0;
+}
+
+/* One that died while it was parked (killed by somebody, out of memory) is replaced, once. */
+static int await_parked(struct dumper *self)
+{
+	struct hook_message message;
+	if (await_start(self) != 0)
+		return -1;
+	if (engine_wait(&self->engine, -1, clock_us(), &message) != ENGINE_EXITED)
+		return 0;
+	engine_drop(&self->engine, self->work);
+	return start_engine(self) == 0 ? await_start(self) : -1;
 }
 
 static int open_blob(struct attempt *attempt)
@@ -227,8 +240,10 @@ static int freeze(struct attempt *attempt)
 	attempt->monotonic_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 	attempt->result->frozen_at_us = attempt->monotonic_ns / 1000;
 	attempt->limit_at_us = attempt->result->frozen_at_us + self->freeze_limit_us;
-	if (engine_say(&self->engine, HOOK_GO, self->freeze_limit_us) != 0)
-		return fail_criu(self, "seize", "CRIU is gone");
+	if (engine_say(&self->engine, HOOK_GO, self->freeze_limit_us) != 0) {
+		engine_drop(&self->engine, self->work);
+		return fail(self, "criu", "seize", EPIPE, "CRIU has ended while it was parked");
+	}
 	attempt->let_go = true;
 	if (await_hook(attempt, HOOK_FROZEN, "seize", &message) != 0)
 		return -1;
@@ -376,6 +391,7 @@ static int finish_blob(struct attempt *attempt, struct epoch_header *header)
 	files_commit(self->files);
 	attempt->scanned = false;
 	self->blob_unacked = true;
+	self->last_blob_epoch = header->epoch;
 	return 0;
 }
 
@@ -527,8 +543,7 @@ int dump_presync(struct dumper *self, const struct dump_request *request, struct
 
 void dump_acked(struct dumper *self, uint64_t epoch)
 {
-	/* Presync blobs carry epoch 0; they come before any dump. */
-	if (epoch == self->last_epoch)
+	if (epoch == self->last_blob_epoch)
 		self->blob_unacked = false;
 }
 

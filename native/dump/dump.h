@@ -44,6 +44,7 @@ struct dumper {
 	uint64_t base_epoch; /* of the images kept; 0: none */
 	int base_images;
 	char base_name[32], garbage_name[32];
+	uint64_t last_blob_epoch; /* of the last blob made; 0: a presync, or none */
 	bool blob_unacked; /* a blob was made since the last one that the standby is known to have */
 	struct tree tree;
 	struct files_inode_id mapped[TREE_MAPPED_MAX];

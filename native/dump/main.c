@@ -3,6 +3,7 @@
  * stdout (native/line/line.h). Verbs: hello, presync, dump, acked, reset, status, quit. It ends when stdin
  * closes, and never in the middle of a verb.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -276,6 +277,19 @@ static int folder(int parent, const char *name)
 	return openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
+/* Images of a run that was killed. */
+static void wipe_images(void)
+{
+	int fd = openat(dumper.work, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *listing = fd < 0 ? NULL : fdopendir(fd);
+	if (listing == NULL)
+		return;
+	for (struct dirent *entry; (entry = readdir(listing)) != NULL;)
+		if (strncmp(entry->d_name, "images-", 7) == 0)
+			(void)engine_remove_images(dumper.work, entry->d_name); /* else they only take room */
+	closedir(listing);
+}
+
 static int open_files(const struct options *options)
 {
 	struct files_root *roots;
@@ -307,6 +321,7 @@ static int open_all(const struct options *options)
 	/* Left by a CRIU that died while writing it, it would keep every later one from caching. */
 	if (unlinkat(dumper.kdat, "criu.kdat.tmp", 0) != 0 && errno != ENOENT)
 		goto failed;
+	wipe_images();
 	what = options->toolkit;
 	if (enter_toolkit_open(&dumper.toolkit, options->toolkit, options->hook) != 0)
 		goto failed;

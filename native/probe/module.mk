@@ -1,0 +1,3 @@
+PROGRAMS += ftprobe
+ftprobe_SRCS = probe/probe.c
+ftprobe_STATIC := 1

@@ -117,6 +117,7 @@ export class CheckpointLoop {
     const result = await this.#docker(run);
     if (result.exitCode !== 0) throw new Error(`docker run: ${result.stderr}`);
     const pid = (await this.#docker(["inspect", "-f", "{{.State.Pid}}", name])).stdout.trim();
+    await this.#service.hosts.exec("client", ["ip", "neigh", "flush", "dev", "lan0"]);
     await plugIntoLan(this.#service, this.#host, Number(pid));
   }
 

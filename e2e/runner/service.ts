@@ -51,6 +51,8 @@ export class Service {
 
   /** A plain container, as a user would have started it. */
   async run(host: Host, dockerArgs: string[] = []): Promise<string> {
+    // A new service may bring another MAC than the last one at this address.
+    await this.hosts.exec("client", ["ip", "neigh", "flush", "dev", "lan0"]);
     const args = ["run", "-d", "--name", this.name, "--network", "none", ...this.spec.runOptions];
     const result = await this.docker(host, [...args, ...dockerArgs, this.spec.image]);
     if (result.exitCode !== 0) throw new Error(`docker run: ${result.stderr.slice(0, 2_000)}`);

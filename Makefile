@@ -16,7 +16,7 @@ N ?= 100
         install lint clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 deps: $(STAMPS)/packages node_modules/.package-lock.json ## what the project needs from Debian and npm
 

@@ -145,6 +145,14 @@ void beat_tick(struct gate *gate)
 	}
 }
 
+void beat_amid(struct gate *gate, uint64_t frames_done)
+{
+	if (frames_done % 64 != 63)
+		return;
+	gate->now_ns = clock_now_ns();
+	beat_tick(gate);
+}
+
 uint64_t beat_deadline_ns(const struct gate *gate)
 {
 	uint64_t silence_ns = peer_deadline_ns(&gate->peer);

@@ -113,6 +113,7 @@ void egress_read(struct gate *gate, unsigned frames_max)
 		if ((size_t)length <= VIRTIO_HEADER_BYTES)
 			continue;
 		take(gate, room, (size_t)length, now_ns);
+		beat_amid(gate, frames_max);
 	}
 }
 
@@ -151,6 +152,7 @@ struct released egress_release(struct gate *gate)
 		released.delay_us_sum += delay_us;
 		if (delay_us > released.delay_us_max)
 			released.delay_us_max = delay_us;
+		beat_amid(gate, released.frames);
 	}
 	/* Not at once: a gate that hovers at its bound would speak without end. */
 	if (gate->bound_told && hold_used(&gate->held) <= gate->held.size / 4 * 3 && egress_has_room(gate))

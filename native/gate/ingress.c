@@ -90,5 +90,6 @@ void ingress_deliver(struct gate *gate)
 		else if (!write_container(gate, frame))
 			return;
 		hold_pop(&gate->queued);
+		beat_amid(gate, gate->queued.frames);
 	}
 }

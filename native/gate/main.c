@@ -16,6 +16,7 @@
 
 #define EVENTS_A_TURN 32
 #define FRAMES_A_TURN 64u
+#define START_PATIENCE_NS 500000000ull
 
 /* Counts while the machine sleeps, too: a lease must not outlive a suspend. */
 uint64_t clock_now_ns(void)
@@ -61,7 +62,18 @@ static int watch(struct gate *gate, int fd, enum wakeup kind, uint32_t events)
 	return epoll_ctl(gate->epoll_fd, EPOLL_CTL_ADD, fd, &event);
 }
 
-static int open_lan(struct gate *gate, const char **step)
+/* A gate that was killed may still be letting go of its socket and its interfaces. True: worth another try. */
+static bool is_still_busy(uint64_t deadline_ns)
+{
+	struct timespec pause = {.tv_nsec = 5000000};
+	int error = errno;
+	if ((error != EBUSY && error != EADDRINUSE) || clock_now_ns() >= deadline_ns)
+		return false;
+	nanosleep(&pause, NULL);
+	return true;
+}
+
+static int open_lan(struct gate *gate, uint64_t deadline_ns, const char **step)
 {
 	const struct options *options = gate->options;
 	struct tap_options lan = {
@@ -69,7 +81,11 @@ static int open_lan(struct gate *gate, const char **step)
 	/* A bridge takes the lowest address of its ports for itself: one that begins with fe never is. It never sends. */
 	memcpy(lan.mac, options->mac, MAC_BYTES);
 	lan.mac[0] = options->mac[0] == 0xfe ? 0xf6 : 0xfe;
-	if (tap_open(&gate->lan, &lan, step) != 0)
+	int result;
+	do
+		result = tap_open(&gate->lan, &lan, step);
+	while (result != 0 && is_still_busy(deadline_ns));
+	if (result != 0)
 		return -1;
 	*step = "epoll";
 	return watch(gate, gate->lan.fd, WAKE_LAN, 0);
@@ -88,18 +104,39 @@ static int open_signals(struct gate *gate)
 	return fd < 0 ? -1 : watch(gate, fd, WAKE_SIGNAL, EPOLLIN);
 }
 
+static int open_control(struct gate *gate, uint64_t deadline_ns)
+{
+	int result;
+	do
+		result = control_open(&gate->control, gate->options->control, gate->epoll_fd);
+	while (result != 0 && is_still_busy(deadline_ns));
+	return result;
+}
+
+static int open_container(struct gate *gate, uint64_t deadline_ns, const char **step)
+{
+	int result;
+	if (gate->options->netns_pid == 0)
+		return 0;
+	do
+		result = container_attach(gate, gate->options->netns_pid, step);
+	while (result != 0 && is_still_busy(deadline_ns));
+	return result;
+}
+
 /* 0, or the exit status. The control socket comes first (it is the lock), the interfaces last. */
 static int start(struct gate *gate)
 {
 	const struct options *options = gate->options;
 	const char *step = "";
+	uint64_t deadline_ns = clock_now_ns() + START_PATIENCE_NS;
 	gate->mode = MODE_CLOSED;
 	gate->generation = options->generation;
 	gate->container.fd = gate->lan.fd = gate->cpu_fd = gate->links_fd = -1;
 	gate->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (gate->epoll_fd < 0 || open_signals(gate) != 0)
 		return fail_step("start", "epoll", "signals");
-	if (control_open(&gate->control, options->control, gate->epoll_fd) != 0)
+	if (open_control(gate, deadline_ns) != 0)
 		return fail_step("control", options->control, "control socket");
 	if (hold_open(&gate->held, options->held_bytes_max) != 0 ||
 	    hold_open(&gate->queued, options->queued_bytes_max) != 0)
@@ -110,9 +147,9 @@ static int start(struct gate *gate)
 		return fail_step("heartbeat", "heartbeat socket", "epoll");
 	if (uplink_open(gate) != 0 || watch(gate, gate->links_fd, WAKE_LINKS, EPOLLIN) != 0)
 		return fail_step("uplink", options->uplink, "bridge");
-	if (open_lan(gate, &step) != 0)
+	if (open_lan(gate, deadline_ns, &step) != 0)
 		return fail_step("lan", options->lan_if, step);
-	if (options->netns_pid != 0 && container_attach(gate, options->netns_pid, &step) != 0)
+	if (open_container(gate, deadline_ns, &step) != 0)
 		return fail_step("attach", options->container_if, step);
 	return 0;
 }

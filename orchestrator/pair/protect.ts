@@ -159,12 +159,21 @@ export async function unprotect(pair: Pair, origins: OriginControl, tell: Tell):
     await stopEpochs(pair, "unprotect");
     const { containerId, plainSpec, originalId } = record;
     pair.unwatchExit?.();
-    const plainId = await origins.makePlain(containerId, plainSpec, originalId);
+    const plainId = await origins
+      .makePlain(containerId, plainSpec, originalId)
+      .catch((error: unknown) => startAgain(pair, error));
     pair.record = { ...pair.record, containerId: "" };
     await tearDown(pair);
     await host.records.remove(record.id);
     return plainId;
   });
+}
+
+/** Nothing was changed but that the application was stopped: it starts again, alone. */
+async function startAgain(pair: Pair, cause: unknown): Promise<never> {
+  await coldStart(pair, "open");
+  pair.enter("unprotected", "unprotect failed; the standby is removed already");
+  throw cause;
 }
 
 /** An unreachable peer finds out by itself: its pair's primary no longer knows it. */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
@@ -78,7 +79,9 @@ void enter_container_close(struct enter_container *container)
 
 bool enter_container_alive(const struct enter_container *container)
 {
-	return syscall(SYS_pidfd_send_signal, container->pidfd, 0, NULL, 0) == 0;
+	/* A pidfd is readable from the moment the process ends; signals still reach it as long as it is not reaped. */
+	struct pollfd ended = { .fd = container->pidfd, .events = POLLIN };
+	return poll(&ended, 1, 0) == 0;
 }
 
 /* ---- in the child ---- */

@@ -2,16 +2,21 @@
  * ftprobe: the smallest program that has what a service has: an established TCP connection and an output. It
  * sends a number through the connection, takes it out at the other end, prints it, and goes on with the next;
  * it ends with an error as soon as anything is not as it was. Preflight dumps and restores it.
+ *
+ * `ftprobe vfork`: the same from a vfork()ed child, whose parent then is in uninterruptible sleep: what no
+ * debugger can stop, and no dump.
  */
 #include <arpa/inet.h>
 #include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { EVERY_NS = 5000000 };
+#define STEP_NS_MAX INT64_C(60000000000)
 
 static int connect_to_self(int ends[2])
 {
@@ -38,13 +43,20 @@ static int exchange(const int ends[2], uint64_t number)
 	return got == number ? 0 : -1;
 }
 
-int main(void)
+/* Monotonic means: on whatever host we are. */
+static int64_t step_of_clock_ns(void)
 {
-	int ends[2];
-	if (connect_to_self(ends) != 0) {
-		perror("ftprobe");
-		return 1;
-	}
+	static int64_t last_ns;
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	int64_t now_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+	int64_t step_ns = last_ns == 0 ? 0 : now_ns - last_ns;
+	last_ns = now_ns;
+	return step_ns;
+}
+
+static int count(const int ends[2])
+{
 	for (uint64_t number = 1;; number++) {
 		char line[32];
 		const struct timespec pause = { .tv_nsec = EVERY_NS };
@@ -52,9 +64,26 @@ int main(void)
 			perror("ftprobe: the connection was lost");
 			return 1;
 		}
+		int64_t step_ns = step_of_clock_ns();
+		if (step_ns < 0 || step_ns > STEP_NS_MAX) {
+			fprintf(stderr, "ftprobe: the clock jumped by %" PRId64 " ns\n", step_ns);
+			return 1;
+		}
 		int length = snprintf(line, sizeof line, "%" PRIu64 "\n", number);
 		if (write(STDOUT_FILENO, line, (size_t)length) != length)
 			return 1;
 		nanosleep(&pause, NULL);
 	}
+}
+
+int main(int argc, char **argv)
+{
+	int ends[2];
+	if (connect_to_self(ends) != 0) {
+		perror("ftprobe");
+		return 1;
+	}
+	if (argc > 1 && strcmp(argv[1], "vfork") == 0 && vfork() != 0)
+		return 1; /* the child never ends before us */
+	return count(ends);
 }

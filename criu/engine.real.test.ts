@@ -1,0 +1,245 @@
+/**
+ * The checkpoint engine on real processes and the real CRIU: nothing is lost through generations, and whatever fails, the
+ * application runs on. Needs root, the native programs and the toolkit (build/toolkit or FTCTL_TOOLKIT).
+ */
+import { existsSync } from "node:fs";
+import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { Checkpointer, type CheckpointerOptions } from "./checkpointer.js";
+import { probeCriu } from "./probe.js";
+import { restore } from "./restorer.js";
+import { openSandbox, type Sandbox, type SandboxOptions } from "./sandbox.js";
+
+const nativeDir = resolve("build");
+const toolkit = process.env.FTCTL_TOOLKIT ?? resolve("build/toolkit");
+const usable =
+  process.getuid?.() === 0 &&
+  existsSync(join(toolkit, "criu")) &&
+  existsSync(join(nativeDir, "bin/ftprobe"));
+const hook = join(nativeDir, "lib/libfthook.so");
+const subject = "probe";
+
+describe.runIf(usable)("the checkpoint engine on a real process", () => {
+  let folder: string;
+  let opened: { close(): Promise<void> }[];
+
+  beforeEach(async () => {
+    folder = await mkdtemp("/dev/shm/k-engine-");
+    opened = [];
+  });
+  afterEach(async () => {
+    for (const thing of opened.reverse()) await thing.close();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  async function sandbox(options: Partial<SandboxOptions> = {}): Promise<Sandbox> {
+    const made = await openSandbox({ nativeDir, ...options });
+    opened.push(made);
+    return made;
+  }
+
+  async function dumper(
+    of: Sandbox,
+    more: Partial<CheckpointerOptions> = {},
+  ): Promise<Checkpointer> {
+    const work = await mkdtemp(join(folder, "work-"));
+    await writeFile(join(folder, "roots"), "");
+    const made = await Checkpointer.start({
+      program: join(nativeDir, "bin/ftdump"),
+      pair: "000000000000",
+      initPid: of.initPid,
+      toolkit,
+      hook,
+      work,
+      gate: "none",
+      roots: join(folder, "roots"),
+      kdat: join(folder, "kdat"),
+      freezeMsMax: 2_000,
+      subject,
+      ...more,
+    });
+    opened.push({ close: () => made.stop() });
+    works.set(made, work);
+    return made;
+  }
+  const works = new WeakMap<Checkpointer, string>();
+
+  const dump = (of: Checkpointer, epoch: number, base = 0) =>
+    of.dump({ epoch, base, generation: 1, path: join(folder, "blob") });
+
+  async function imagesOf(of: Checkpointer, sequence = 1): Promise<string> {
+    const images = await mkdtemp(join(folder, "images-"));
+    await cp(join(works.get(of)!, `images-${sequence}`), images, { recursive: true });
+    return images;
+  }
+
+  const restoreInto = (into: Sandbox, images: string) =>
+    restore({
+      program: join(nativeDir, "bin/ftrestore"),
+      initPid: into.initPid,
+      toolkit,
+      hook,
+      images,
+      log: join(folder, "restore.log"),
+      kdat: join(folder, "kdat"),
+      subject,
+      timeoutMs: 10_000,
+    });
+
+  async function runsOn(of: Sandbox): Promise<void> {
+    await of.countsBeyond(of.counted() + 3);
+  }
+
+  it("passes preflight's probe", async () => {
+    const result = await probeCriu({ toolkit, nativeDir, runDir: folder });
+    expect(result.pauseMs).toBeGreaterThan(0);
+  });
+
+  it("keeps count, connection and clock through three generations on hosts with other clocks", async () => {
+    const ahead = ["--time", "--monotonic", "5000", "--boottime", "5000"];
+    let current = await sandbox({ unshare: ahead });
+    await current.start();
+    await current.countsBeyond(3);
+    for (const unshare of [[], ahead, []]) {
+      const checkpoints = await dumper(current);
+      const result = await dump(checkpoints, 1);
+      expect(result.full).toBe(true);
+      expect(result.processes).toBe(1);
+      const images = await imagesOf(checkpoints);
+      await checkpoints.stop();
+      const counted = current.counted();
+      await current.close();
+      const next = await sandbox({ unshare });
+      await restoreInto(next, images);
+      await runsOn(next);
+      // The dump is of the past: numbers come again, but none is left out, and none from the start.
+      expect(next.first()).toBeGreaterThan(1);
+      expect(next.first()).toBeLessThanOrEqual(counted + 1);
+      current = next;
+    }
+  });
+
+  it("ships a delta for a base it has, and all for one it has not", async () => {
+    const original = await sandbox();
+    await original.start();
+    const checkpoints = await dumper(original);
+    const first = await dump(checkpoints, 1);
+    const second = await dump(checkpoints, 2, 1);
+    const third = await dump(checkpoints, 3, 1);
+    expect([first.full, second.full, third.full]).toEqual([true, false, true]);
+    expect(second.bytes).toBeLessThan(first.bytes);
+  });
+
+  it("refuses an epoch that does not go up, and goes on", async () => {
+    const original = await sandbox();
+    await original.start();
+    const checkpoints = await dumper(original);
+    await dump(checkpoints, 5);
+    await expect(dump(checkpoints, 5)).rejects.toMatchObject({ code: "CHECKPOINT_FAILED" });
+    await expect(dump(checkpoints, 6, 5)).resolves.toMatchObject({ full: false });
+  });
+
+  it.each(["dump.frozen", "dump.thawed", "dump.pack"])(
+    "lets the application run on after a failure at %s, and the next epoch works",
+    async (point) => {
+      const original = await sandbox();
+      await original.start();
+      const environment = { ...process.env, FTCTL_FAULT: `${point}:error` };
+      const checkpoints = await dumper(original, { environment });
+      await expect(dump(checkpoints, 1)).rejects.toMatchObject({ code: "CHECKPOINT_FAILED" });
+      await runsOn(original);
+      await expect(dump(checkpoints, 2)).resolves.toMatchObject({ full: true });
+      await runsOn(original);
+    },
+  );
+
+  it("lets the application run on when ftdump is killed while it is frozen", async () => {
+    const original = await sandbox();
+    await original.start();
+    const environment = { ...process.env, FTCTL_FAULT: "dump.frozen:crash" };
+    const checkpoints = await dumper(original, { environment });
+    await expect(dump(checkpoints, 1)).rejects.toMatchObject({ code: "CONTROL_CLOSED" });
+    await runsOn(original);
+    const another = await dumper(original);
+    await expect(dump(another, 2)).resolves.toMatchObject({ processes: 1 });
+  });
+
+  it("lets the application run on at the freeze limit when ftdump hangs", async () => {
+    const original = await sandbox();
+    await original.start();
+    const environment = { ...process.env, FTCTL_FAULT: "dump.frozen:hang" };
+    const checkpoints = await dumper(original, { environment, freezeMsMax: 200 });
+    const dumping = dump(checkpoints, 1).catch((error: unknown) => error);
+    const frozen = new Promise<void>((resolved) => checkpoints.onFrozen(() => resolved()));
+    await frozen;
+    const counted = original.counted();
+    await original.countsBeyond(counted + 3);
+    await checkpoints.stop();
+    expect(await dumping).toMatchObject({ code: expect.stringMatching(/^CONTROL_/) });
+  });
+
+  it("gives up on a process that cannot be stopped, in time, and the application runs on", async () => {
+    const original = await sandbox({ probeArguments: ["vfork"] });
+    await original.start();
+    await original.countsBeyond(1);
+    const checkpoints = await dumper(original, { freezeMsMax: 300 });
+    const from = performance.now();
+    await expect(dump(checkpoints, 1)).rejects.toMatchObject({ code: "CHECKPOINT_FAILED" });
+    expect(performance.now() - from).toBeLessThan(3_000);
+    await runsOn(original);
+  });
+
+  it("says that the application has ended", async () => {
+    const original = await sandbox();
+    await original.start();
+    const checkpoints = await dumper(original);
+    await original.close();
+    await expect(dump(checkpoints, 1)).rejects.toMatchObject({
+      code: "CHECKPOINT_FAILED",
+      message: expect.stringContaining("ended"),
+    });
+  });
+
+  it("restores nothing from damaged images, and ftinit waits on", async () => {
+    const original = await sandbox();
+    await original.start();
+    const checkpoints = await dumper(original);
+    await dump(checkpoints, 1);
+    const images = await imagesOf(checkpoints);
+    const meta = join(images, "ftctl-meta.img");
+    const whole = await readFile(meta);
+    await writeFile(
+      meta,
+      whole.map((byte, at) => (at === 20 ? byte ^ 1 : byte)),
+    );
+    await original.close();
+    const copy = await sandbox();
+    await expect(restoreInto(copy, images)).rejects.toMatchObject({ code: "RESTORE_FAILED" });
+    await writeFile(meta, whole);
+    await restoreInto(copy, images);
+    await runsOn(copy);
+  });
+
+  it("quotes CRIU when it cannot restore, and leaves nothing half alive", async () => {
+    const original = await sandbox();
+    await original.start();
+    const checkpoints = await dumper(original);
+    await dump(checkpoints, 1);
+    const images = await imagesOf(checkpoints);
+    await original.close();
+    const whole = await cp(images, `${images}-whole`, { recursive: true }).then(
+      () => `${images}-whole`,
+    );
+    await rm(join(images, "files.img"));
+    const copy = await sandbox();
+    const failure = await restoreInto(copy, images).catch((error: unknown) => error);
+    expect(failure).toMatchObject({ code: "RESTORE_FAILED" });
+    expect((failure as { quoted: string[] }).quoted.join("\n")).toContain("Error (");
+    expect(copy.counted()).toBe(0);
+    await restoreInto(copy, whole);
+    await runsOn(copy);
+    await expect(restoreInto(copy, whole)).rejects.toMatchObject({ code: "RESTORE_FAILED" });
+    await runsOn(copy);
+  });
+});

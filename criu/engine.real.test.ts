@@ -20,6 +20,12 @@ const usable =
 const hook = join(nativeDir, "lib/libfthook.so");
 const subject = "probe";
 
+/** Gone, or waiting for whoever is its parent now. */
+async function hasEnded(pid: number): Promise<boolean> {
+  const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => ") Z");
+  return /\) [ZX]/.test(stat);
+}
+
 describe.runIf(usable)("the checkpoint engine on a real process", () => {
   let folder: string;
   let opened: { close(): Promise<void> }[];
@@ -195,6 +201,8 @@ describe.runIf(usable)("the checkpoint engine on a real process", () => {
     await original.start();
     const checkpoints = await dumper(original);
     await original.close();
+    // The parked CRIU does not hold it.
+    await expect.poll(() => hasEnded(original.initPid), { timeout: 3_000 }).toBe(true);
     await expect(dump(checkpoints, 1)).rejects.toMatchObject({
       code: "CHECKPOINT_FAILED",
       message: expect.stringContaining("ended"),

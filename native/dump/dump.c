@@ -25,6 +25,7 @@ enum {
 	START_US_MAX = 10000000,  /* from starting CRIU to parked; the first time it probes the kernel */
 	GATE_US_MAX = 1000000,
 	GRACE_US_MAX = 2000000,   /* over the freeze limit, for CRIU to undo everything */
+	ENDING_MS_MAX = 100,      /* for the end of a container whose ftinit does not listen any more */
 	EXIT_US_MAX = 5000000,    /* from the thaw to CRIU's exit */
 };
 
@@ -83,19 +84,35 @@ static int start_engine(struct dumper *self)
 	return fail(self, "criu", "start", error, "CRIU could not be started: %s: %s", stage, strerror(error));
 }
 
+/*
+ * The kernel does not let a container's init end before every process of its pid namespace has been waited for,
+ * and the parked CRIU is one of them, but a child of ours.
+ */
+void dump_idle(struct dumper *self)
+{
+	struct hook_message message;
+	if (self->engine.pid != 0 && engine_wait(&self->engine, -1, clock_us(), &message) == ENGINE_EXITED)
+		engine_drop(&self->engine, self->work);
+}
+
 int dump_arm(struct dumper *self)
 {
 	forget_failure(self);
-	if (!enter_container_alive(&self->container))
+	dump_idle(self);
+	if (!enter_container_alive(&self->container, 0))
 		return fail(self, "gone", "target", ESRCH, "the container has ended");
-	if (self->app_host_pid != 0 && kill(self->app_host_pid, 0) != 0)
-		self->app_host_pid = 0;
+	if (self->engine.pid == 0 || (self->app_host_pid != 0 && kill(self->app_host_pid, 0) != 0))
+		self->app_host_pid = 0; /* asked for anew with every CRIU: pids are recycled */
 	if (self->app_host_pid == 0) {
 		engine_drop(&self->engine, self->work);
 		if (target_find(&self->container, &self->app_pid, &self->app_host_pid, self->detail, sizeof self->detail) != 0) {
-			self->code = errno == ESRCH ? "gone" : "criu";
+			int error = errno;
+			bool ended = !enter_container_alive(&self->container, ENDING_MS_MAX);
+			self->code = ended || error == ESRCH ? "gone" : "criu";
 			self->stage = "target";
-			self->error = errno;
+			self->error = error;
+			if (ended)
+				snprintf(self->detail, sizeof self->detail, "the container has ended");
 			return -1;
 		}
 	}

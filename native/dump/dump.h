@@ -69,6 +69,8 @@ struct dump_result {
 
 /* Asks ftinit for the application and parks the next CRIU. Harmless to repeat. */
 int dump_arm(struct dumper *self);
+/* To be called between verbs when engine.pidfd is readable: waits for a parked CRIU that has died. */
+void dump_idle(struct dumper *self);
 int dump_epoch(struct dumper *self, const struct dump_request *request, struct dump_result *result);
 int dump_presync(struct dumper *self, const struct dump_request *request, struct dump_result *result);
 void dump_acked(struct dumper *self, uint64_t epoch);

@@ -199,10 +199,29 @@ static bool serve(char *text, size_t length)
 	return true;
 }
 
+/* Until there is a line, or stdin is closed. */
+static void await_input(void)
+{
+	for (;;) {
+		struct pollfd ready[2] = {
+			{ .fd = STDIN_FILENO, .events = POLLIN },
+			{ .fd = dumper.engine.pidfd, .events = POLLIN },
+		};
+		int count = poll(ready, 2, -1);
+		if (count < 0 && errno != EINTR)
+			return; /* read() tells */
+		if (count > 0 && ready[1].revents != 0)
+			dump_idle(&dumper);
+		if (count > 0 && ready[0].revents != 0)
+			return;
+	}
+}
+
 static void serve_lines(void)
 {
 	static struct line_reader reader;
 	for (;;) {
+		await_input();
 		ssize_t got = read(STDIN_FILENO, reader.text + reader.length, line_reader_space(&reader));
 		if (got < 0 && errno == EINTR)
 			continue;

@@ -77,11 +77,11 @@ void enter_container_close(struct enter_container *container)
 	close_fd(&container->pidfd);
 }
 
-bool enter_container_alive(const struct enter_container *container)
+bool enter_container_alive(const struct enter_container *container, int wait_ms)
 {
 	/* A pidfd is readable from the moment the process ends; signals still reach it as long as it is not reaped. */
 	struct pollfd ended = { .fd = container->pidfd, .events = POLLIN };
-	return poll(&ended, 1, 0) == 0;
+	return poll(&ended, 1, wait_ms) == 0;
 }
 
 /* ---- in the child ---- */

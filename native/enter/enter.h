@@ -53,7 +53,8 @@ struct enter_container {
 
 int enter_container_open(struct enter_container *container, pid_t init_pid);
 void enter_container_close(struct enter_container *container);
-bool enter_container_alive(const struct enter_container *container);
+/* False once it has ended; waits up to `wait_ms` for that. */
+bool enter_container_alive(const struct enter_container *container, int wait_ms);
 
 struct enter_spawn {
 	const struct enter_container *container;

@@ -13,7 +13,18 @@ export interface LoadOptions extends ConnectionOptions {
   durationMsMax: number;
 }
 
-export class Load {
+/** What the worker needs of a load. */
+export interface RunningLoad {
+  open(): Promise<void>;
+  run(): Promise<ClientReport>;
+  finish(): void;
+  readonly acknowledged: number;
+  readonly openConnections: number;
+  readonly lastReplyUs: number;
+  ledgers(): ConnectionLedger[];
+}
+
+export class Load implements RunningLoad {
   readonly #options: LoadOptions;
   readonly #conversation: Conversation;
   readonly #latency = new LatencyRecorder();

@@ -11,6 +11,8 @@ export interface ClientOptions {
   thinkMs: number;
   valueBytes: number;
   largeEvery: number;
+  /** A new connection for each request; only for services whose replies do not hang on the connection. */
+  shortConnections: boolean;
   /** Per connection. */
   requestsMax: number;
   durationMsMax: number;
@@ -25,6 +27,7 @@ export const clientDefaults = {
   thinkMs: 0,
   valueBytes: 64,
   largeEvery: 32,
+  shortConnections: false,
   requestsMax: 200_000,
   durationMsMax: 120_000,
   connectTimeoutMs: 10_000,

@@ -10,9 +10,10 @@ import { createInterface } from "node:readline";
 import { verify } from "../checkers/verify.js";
 import { conversationFor } from "./dialogues.js";
 import { monotonicUs } from "./latency.js";
-import { Load } from "./load.js";
+import { Load, type RunningLoad } from "./load.js";
 import { type ClientOptions, clientOptions } from "./options.js";
 import type { ClientLine } from "./report.js";
+import { ShortConnections } from "./short-connections.js";
 
 const progressEveryMs = 200;
 /** After the load has ended, wait so long for `verify` or `quit`. */
@@ -22,14 +23,17 @@ function say(line: ClientLine): void {
   process.stdout.write(`${JSON.stringify(line)}\n`);
 }
 
-async function readBack(options: ClientOptions, load: Load): Promise<void> {
+async function readBack(options: ClientOptions, load: RunningLoad): Promise<void> {
   const { workload, host, port, run, valueBytes } = options;
   const target = { host, port, run, valueBytes, timeoutMs: 30_000, ledgers: load.ledgers() };
   say({ kind: "verified", verify: await verify(workload, target) });
 }
 
 async function work(options: ClientOptions): Promise<void> {
-  const load = new Load(options, conversationFor(options.workload, options));
+  const conversation = conversationFor(options.workload, options);
+  const load: RunningLoad = options.shortConnections
+    ? new ShortConnections(options, conversation)
+    : new Load(options, conversation);
   let finished: Promise<unknown> = Promise.resolve();
   const commands = createInterface({ input: process.stdin });
   commands.on("line", (line) => {

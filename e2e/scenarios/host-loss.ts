@@ -89,6 +89,24 @@ const pipelined: Scenario = {
   },
 };
 
+/** Clients that keep coming: those that are connecting at the wrong moment must get through too. */
+const shortConnections: Scenario = {
+  name: "host-loss/nginx-short-connections",
+  quick: false,
+  boundMs: 120_000,
+  run: async (context) => {
+    const client = { shortConnections: true, largeEvery: 0 };
+    await underLoad(
+      context,
+      { workload: "nginx", client },
+      async ({ service, primary, standby }) => {
+        await context.hosts.kill(primary);
+        await service.untilTakenOver(standby, 20_000);
+      },
+    );
+  },
+};
+
 export const hostLossScenarios: Scenario[] = [
   hostLoss("redis", true, 8),
   backAndForth(2, true),
@@ -99,6 +117,7 @@ export const hostLossScenarios: Scenario[] = [
   hostLoss("redis-always", false, 8),
   hostLoss("memcached", true, 8),
   hostLoss("nginx", true, 8),
+  shortConnections,
   hostLoss("echo", true, 8),
   hostLoss("disk", true, 8),
   hostLoss("tree", true, 8),

@@ -165,7 +165,7 @@ const nothing = async () => {};
 export const lifecycleScenarios: Scenario[] = [
   switchover,
   unprotect,
-  failingProtect("peer-unreachable", [7], async (context, standby) => {
+  failingProtect("peer-unreachable", [4, 7], async (context, standby) => {
     context.pool.altered(standby);
     await context.hosts.agent(standby, "kill");
   }),

@@ -32,7 +32,11 @@ const CODES: Record<string, { code: string; hint?: string }> = {
   generation: { code: "STALE_GENERATION" },
   space: {
     code: "STORE_FULL",
-    hint: "Make room on the tmpfs of the run dir, or give it more memory.",
+    hint: "Make room on the tmpfs of the run dir, or give it more memory; the message names what is full.",
+  },
+  root: {
+    code: "STANDBY_CONTAINER_GONE",
+    hint: "The standby container is made anew, and a full checkpoint follows.",
   },
 };
 

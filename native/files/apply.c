@@ -447,6 +447,11 @@ static int apply_all(struct apply *a)
 	return more;
 }
 
+int files_root_open(int container_fd, const struct files_section *section)
+{
+	return open_in(container_fd, section->name + 1, O_RDONLY | O_DIRECTORY, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+}
+
 int files_apply(int container_fd, const struct files_section *section, struct tracked *tracked,
                 struct files_apply_stats *stats, struct epoch_error *e)
 {
@@ -457,7 +462,7 @@ int files_apply(int container_fd, const struct files_section *section, struct tr
 	a->tracked = tracked;
 	a->stats = stats;
 	a->e = e;
-	a->root = open_in(container_fd, section->name + 1, O_RDONLY | O_DIRECTORY, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+	a->root = files_root_open(container_fd, section);
 	int result = a->root < 0 ? failed(a, "", "the root cannot be opened") : 0;
 	if (result == 0 && tracked != NULL)
 		result = tracked_before(tracked, section, e);

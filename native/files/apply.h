@@ -24,4 +24,7 @@ struct files_apply_stats {
  */
 int files_apply(int container_fd, const struct files_section *section, struct tracked *tracked,
                 struct files_apply_stats *stats, struct epoch_error *e);
+
+/* The section's root inside the container, or -1 with errno. */
+int files_root_open(int container_fd, const struct files_section *section);
 #endif

@@ -288,7 +288,14 @@ TEST(presync_in_parts)
 	struct pair p;
 	int bad = simple_pair(&p, primary, copy, 20000), parts = 0;
 	calm = 1;
-	trees_mutate(primary, 3000, 0);
+	trees_mutate(primary, 300, 0);
+	char large[300];
+	static char content[200001];
+	memset(content, 'x', 200000);
+	for (int i = 0; i < 200000; i += 1000)
+		memcpy(content + i, (char[]){(char)('a' + i / 1000 % 26), (char)('a' + i / 26000)}, 2);
+	snprintf(large, sizeof large, "%s/large", primary);
+	put_file(large, content);
 	do
 		bad |= one_epoch(&p, 0) != 0;
 	while (!bad && p.stats.more && ++parts < 200);
@@ -297,7 +304,7 @@ TEST(presync_in_parts)
 	close_pair(&p);
 	trees_remove(base);
 	CHECK(!bad);
-	CHECK(parts > 2);
+	CHECK(parts > 8);
 }
 
 /* The same size, written within the tick of the clock that stamps files: only the rule for racy times can see it. */

@@ -144,7 +144,9 @@ function gateControl(gate: Gate, ip: string): GateControl {
 function newsOf({ name, fields }: LineEvent): GateNews | undefined {
   switch (name) {
     case "held":
-      return { kind: "held" };
+      return { kind: "held", epoch: fields.number("epoch") };
+    case "fenced":
+      return { kind: "fenced", generation: fields.number("peer_generation") };
     case "bound":
       return { kind: "bound", reached: true };
     case "bound-clear":

@@ -138,18 +138,29 @@ describe("planSteps", () => {
     state = reduce(state, { kind: "dumpStarted", epoch: 1, base: 0, atMs: 100 });
     state = reduce(state, { kind: "dumped", epoch: 1, bytes: 5 });
     state = reduce(state, { kind: "committed", epoch: 1 });
-    state = reduce(state, { kind: "released", epoch: 1, stillHeld: false, atMs: 110 });
+    state = reduce(state, { kind: "released", epoch: 1, stillHeld: false });
     expect(planSteps(state, policy, 111)).toEqual([{ kind: "wait", untilMs: 1100 }]);
-    state = reduce(state, { kind: "outputHeld", atMs: 112 });
+    state = reduce(state, { kind: "outputHeld", epoch: 2 });
     expect(planSteps(state, policy, 112)).toEqual([{ kind: "wait", untilMs: 125 }]);
     expect(planSteps(state, policy, 125)).toEqual([{ kind: "dump", epoch: 2, base: 1 }]);
+  });
+
+  it("does not forget output that was held while the release was under way", () => {
+    let state = initialEpochState(0);
+    state = reduce(state, { kind: "dumpStarted", epoch: 1, base: 0, atMs: 100 });
+    state = reduce(state, { kind: "dumped", epoch: 1, bytes: 5 });
+    state = reduce(state, { kind: "committed", epoch: 1 });
+    // The client answered the release at once; the news overtakes the end of the release.
+    state = reduce(state, { kind: "outputHeld", epoch: 2 });
+    state = reduce(state, { kind: "released", epoch: 1, stillHeld: false });
+    expect(planSteps(state, policy, 111)).toEqual([{ kind: "wait", untilMs: 125 }]);
   });
 
   it("refuses to release what was only dumped", () => {
     let state = initialEpochState(0);
     state = reduce(state, { kind: "dumpStarted", epoch: 1, base: 0, atMs: 0 });
     state = reduce(state, { kind: "dumped", epoch: 1, bytes: 5 });
-    expect(() => reduce(state, { kind: "released", epoch: 1, stillHeld: false, atMs: 1 })).toThrow(
+    expect(() => reduce(state, { kind: "released", epoch: 1, stillHeld: false })).toThrow(
       /is dumped, not committed/,
     );
   });

@@ -71,9 +71,9 @@ export class EpochLoop {
     this.rejectWaiters(reason);
   }
 
-  /** The gate holds output of the current epoch. */
-  outputHeld(): void {
-    this.apply({ kind: "outputHeld", atMs: this.parts.clock.nowMs() });
+  /** The gate holds output of this epoch. */
+  outputHeld(epoch: number): void {
+    this.apply({ kind: "outputHeld", epoch });
   }
 
   /** Takes a checkpoint that starts from now on and resolves when the standby has committed it. */
@@ -187,7 +187,7 @@ export class EpochLoop {
       observer.skipped(epoch, "release", error);
     }
     const totalMs = clock.nowMs() - this.state.lastStartMs;
-    this.apply({ kind: "released", epoch, stillHeld: released.stillHeld, atMs: clock.nowMs() });
+    this.apply({ kind: "released", epoch, stillHeld: released.stillHeld });
     observer.committed({ ...dumped, ...shipped, epoch, releasedFrames: released.frames, totalMs });
     this.resolveWaiters(epoch);
     await spool.remove(epoch);

@@ -34,8 +34,10 @@ export interface EpochState {
   flight: { epoch: number; base: number; phase: FlightPhase; bytes: number } | undefined;
   /** When the last dump started; -Infinity before the first. */
   lastStartMs: number;
-  /** Since when output of an uncommitted epoch is held; undefined when none is. */
-  waitingSinceMs: number | undefined;
+  /** Highest epoch of which output is known to be held; it waits while that is not released. */
+  heldEpoch: number;
+  /** Last epoch whose output was released. */
+  released: number;
   /** A checkpoint was asked for (first one, switchover), whatever the clock says. */
   wanted: boolean;
   failuresInARow: number;
@@ -53,12 +55,12 @@ export type EpochStep =
   | { kind: "stop" };
 
 export type EpochOutcome =
-  | { kind: "outputHeld"; atMs: number }
+  | { kind: "outputHeld"; epoch: number }
   | { kind: "wanted" }
   | { kind: "dumpStarted"; epoch: number; base: number; atMs: number }
   | { kind: "dumped"; epoch: number; bytes: number }
   | { kind: "committed"; epoch: number }
-  | { kind: "released"; epoch: number; stillHeld: boolean; atMs: number }
+  | { kind: "released"; epoch: number; stillHeld: boolean }
   | { kind: "failed"; epoch: number; atMs: number; retryInMs: number }
   | { kind: "stop" };
 
@@ -69,7 +71,8 @@ export function initialEpochState(lastEpoch: number): EpochState {
     base: 0,
     flight: undefined,
     lastStartMs: Number.NEGATIVE_INFINITY,
-    waitingSinceMs: undefined,
+    heldEpoch: 0,
+    released: 0,
     wanted: true,
     failuresInARow: 0,
     notBeforeMs: Number.NEGATIVE_INFINITY,
@@ -105,7 +108,8 @@ function planFlight(flight: NonNullable<EpochState["flight"]>): EpochStep[] {
 
 /** When the next checkpoint is due. Output that waits hurries it; nothing makes it closer than the interval. */
 export function nextStartMs(state: EpochState, policy: EpochPolicy): number {
-  const hurried = state.wanted || state.waitingSinceMs !== undefined || state.failuresInARow > 0;
+  const waiting = state.heldEpoch > state.released;
+  const hurried = state.wanted || waiting || state.failuresInARow > 0;
   const spacingMs = hurried ? policy.intervalMs : policy.idleIntervalMs;
   return Math.max(state.lastStartMs + spacingMs, state.notBeforeMs);
 }
@@ -114,7 +118,7 @@ export function nextStartMs(state: EpochState, policy: EpochPolicy): number {
 export function reduce(state: EpochState, outcome: EpochOutcome): EpochState {
   switch (outcome.kind) {
     case "outputHeld":
-      return { ...state, waitingSinceMs: state.waitingSinceMs ?? outcome.atMs };
+      return { ...state, heldEpoch: Math.max(state.heldEpoch, outcome.epoch) };
     case "wanted":
       return { ...state, wanted: true };
     case "stop":
@@ -137,8 +141,11 @@ export function reduce(state: EpochState, outcome: EpochOutcome): EpochState {
     }
     case "released": {
       inFlight(state, outcome.epoch, "committed");
-      const waitingSinceMs = outcome.stillHeld ? (state.waitingSinceMs ?? outcome.atMs) : undefined;
-      return { ...state, flight: undefined, waitingSinceMs };
+      // News of output held since may have come before this outcome: it must not be forgotten.
+      const heldEpoch = outcome.stillHeld
+        ? Math.max(state.heldEpoch, outcome.epoch + 1)
+        : state.heldEpoch;
+      return { ...state, flight: undefined, released: outcome.epoch, heldEpoch };
     }
     case "failed":
       return afterFailure(state, outcome);

@@ -263,7 +263,7 @@ export class Pair {
   onGateNews(news: GateNews): void {
     switch (news.kind) {
       case "held":
-        this.loop?.outputHeld();
+        this.loop?.outputHeld(news.epoch);
         return;
       case "peerBeat":
         this.onPeerBeat(news.state);
@@ -295,6 +295,10 @@ export class Pair {
           "warning",
           "ftdump went away during a freeze; input flows again",
         );
+        break;
+      case "fenced":
+        this.peerStatus = { ...this.peerStatus, generation: news.generation };
+        void this.refreshPeer();
         break;
       case "gone":
         this.gate = undefined;

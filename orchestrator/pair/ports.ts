@@ -20,7 +20,7 @@ export interface GateFacts {
 }
 
 export type GateNews =
-  | { kind: "held" }
+  | { kind: "held"; epoch: number }
   | { kind: "bound"; reached: boolean }
   | { kind: "peerBeat"; state: "alive" | "silent"; silentMs: number }
   | {
@@ -32,6 +32,8 @@ export type GateNews =
     }
   | { kind: "lan"; state: "up" | "down" }
   | { kind: "thawedByDisconnect" }
+  /** The peer serves with a higher generation. */
+  | { kind: "fenced"; generation: number }
   | { kind: "gone"; reason: string };
 
 export interface GateControl {

@@ -111,7 +111,7 @@ class SimGate implements GateControl {
     }
     if (this.current !== "hold") return;
     this.held.push({ value, epoch: this.epoch });
-    if (this.held.length === 1) this.news({ kind: "held" });
+    if (this.held.length === 1) this.news({ kind: "held", epoch: this.epoch });
   }
   mark(epoch: number): void {
     this.epoch = epoch + 1;

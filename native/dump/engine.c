@@ -69,7 +69,7 @@ static pid_t spawn(struct engine *engine, const struct engine_places *places, in
 	};
 	char *const environment[] = {
 		HOOK_ENV_KDAT "=" ENTER_KDAT_PATH, HOOK_ENV_SOCKET "=" ENTER_SOCKET_NUMBER, target, "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-		places->quiet ? HOOK_ENV_NO_PROBE "=1" : NULL, NULL,
+		HOOK_ENV_WARM "=1", places->quiet ? HOOK_ENV_NO_PROBE "=1" : NULL, NULL,
 	};
 	const struct enter_spawn how = {
 		.container = places->container, .toolkit = places->toolkit,

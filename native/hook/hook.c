@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -29,8 +30,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -42,7 +45,7 @@
 #endif
 
 /* The client has had more than what is sent of it: its own window, which is set a moment later, was as wide. */
-enum { SEND_WINDOW_BYTES = 64 << 20, CHECK_EVERY_US = 1000 };
+enum { SEND_WINDOW_BYTES = 64 << 20, CHECK_EVERY_US = 1000, WARM_BYTES = 4 << 20, WARM_NICE = -10 };
 
 enum stage { STAGE_START, STAGE_SEIZING, STAGE_FROZEN, STAGE_DETACHING, STAGE_THAWED };
 
@@ -50,7 +53,7 @@ static struct {
 	const char *kdat;
 	int socket;
 	long target;
-	bool no_probe, send_window;
+	bool no_probe, send_window, warm;
 	enum stage stage;
 	unsigned seized, detached;
 	bool aborted;
@@ -76,6 +79,7 @@ __attribute__((constructor)) static void hook_load(void)
 {
 	hook.kdat = getenv(HOOK_ENV_KDAT);
 	hook.no_probe = getenv(HOOK_ENV_NO_PROBE) != NULL;
+	hook.warm = getenv(HOOK_ENV_WARM) != NULL;
 	hook.send_window = getenv(HOOK_ENV_SEND_WINDOW) != NULL;
 	hook.socket = (int)number_from(HOOK_ENV_SOCKET);
 	hook.target = number_from(HOOK_ENV_TARGET);
@@ -168,9 +172,30 @@ static void arm_alarm(uint64_t us)
 	setitimer(ITIMER_REAL, &timer, NULL);
 }
 
+/*
+ * A fresh process pays for every page it touches first, and would do so while the tasks are frozen. So the heap
+ * is grown and everything mapped is made present before we report that we are parked.
+ */
+static void warm_up(void)
+{
+	mallopt(M_TOP_PAD, WARM_BYTES);
+	mallopt(M_TRIM_THRESHOLD, 1 << 30);
+	mallopt(M_MMAP_THRESHOLD, 1 << 30);
+	void *room = malloc(WARM_BYTES);
+	if (room != NULL)
+		memset(room, 0, WARM_BYTES);
+	free(room);
+	/* Refused beyond RLIMIT_MEMLOCK: then it is only slower. */
+	if (mlockall(MCL_CURRENT) == 0)
+		munlockall();
+	(void)setpriority(PRIO_PROCESS, 0, WARM_NICE);
+}
+
 static void park(void)
 {
 	arm_alarm(0); /* CRIU's own timer runs since before it was parked */
+	if (hook.warm)
+		warm_up();
 	say(HOOK_PARKED);
 	for (;;) {
 		struct hook_message message = hear(UINT64_MAX);

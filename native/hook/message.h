@@ -41,6 +41,7 @@ struct hook_message {
 #define HOOK_ENV_SOCKET "FTHOOK_SOCKET"     /* descriptor of the socket: park and report */
 #define HOOK_ENV_TARGET "FTHOOK_TARGET"     /* pid whose PTRACE_SEIZE is the moment to park */
 #define HOOK_ENV_NO_PROBE "FTHOOK_NO_PROBE" /* leave TCP_REPAIR without sending a window probe */
+#define HOOK_ENV_WARM "FTHOOK_WARM"         /* make memory present before parking */
 #define HOOK_ENV_SEND_WINDOW "FTHOOK_SEND_WINDOW" /* restore: give a socket a send window before it sends */
 
 #endif

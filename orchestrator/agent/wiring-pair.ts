@@ -47,6 +47,7 @@ export function pairParts(shared: AgentShared): PairParts {
         log: paths.restoreLog,
         subject: `container ${record.name}`,
         timeoutMs: limits.restoreTimeoutMs,
+        kdat: join(config.runDir, "kdat"),
       });
     },
   };
@@ -202,6 +203,7 @@ async function openDumper(
     gate: paths.gateSocket,
     roots: paths.roots,
     freezeMsMax: policy.epoch.freezeTimeoutMs,
+    kdat: join(config.runDir, "kdat"),
     subject: `container ${record.name}`,
   });
   return {

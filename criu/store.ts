@@ -35,7 +35,7 @@ const CODES: Record<string, { code: string; hint?: string }> = {
     hint: "Make room on the tmpfs of the run dir, or give it more memory; the message names what is full.",
   },
   root: {
-    code: "STANDBY_CONTAINER_GONE",
+    code: "STANDBY_GONE",
     hint: "The standby container is made anew, and a full checkpoint follows.",
   },
 };

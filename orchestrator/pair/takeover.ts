@@ -75,7 +75,7 @@ export async function takeOver(
       await pair.host.faults.pass(phase.point);
       await phase.run(takeover);
     }
-    finish(takeover);
+    await finish(takeover);
   } catch (error) {
     pair.host.metrics.takeover(pair.record.name, reason, "failed");
     pair.enter("failed", `takeover failed: ${asFtError(error, pair.record.name).message}`);
@@ -143,7 +143,14 @@ async function live({ pair, generation, epoch }: Takeover): Promise<void> {
   await pair.save({ phase: "steady", lastEpoch: Math.max(epoch, pair.record.lastEpoch) });
 }
 
-function finish({ pair, reason, startMs, detectionMs, restoreMs, epoch }: Takeover): void {
+async function finish({
+  pair,
+  reason,
+  startMs,
+  detectionMs,
+  restoreMs,
+  epoch,
+}: Takeover): Promise<void> {
   const totalMs = pair.host.clock.nowMs() - startMs;
   const at = new Date(pair.host.clock.wallMs()).toISOString();
   pair.takeover = { at, detectionMs, restoreMs, totalMs, epoch };
@@ -154,13 +161,20 @@ function finish({ pair, reason, startMs, detectionMs, restoreMs, epoch }: Takeov
     totalMs,
     epoch,
   });
-  // The store served; the next standby's life begins with a full epoch.
-  const store = pair.store;
-  pair.store = undefined;
-  void store?.discard().then(
-    () => store.stop(),
-    (error) => pair.log.warn({ err: error }, "discarding the store failed"),
-  );
   pair.enter("unprotected", `took over (${reason}); no standby yet`);
-  void pair.tick();
+  await pair.tick();
+  await endStore(pair);
+}
+
+/** The store served; the next standby's life begins with a full epoch. */
+async function endStore(pair: Pair): Promise<void> {
+  const { store } = pair;
+  pair.store = undefined;
+  try {
+    await store?.discard();
+  } catch (error) {
+    pair.log.warn({ err: error }, "discarding the store failed");
+  } finally {
+    await store?.stop();
+  }
 }

@@ -37,6 +37,7 @@ export interface Violation {
 
 interface Frame {
   value: number;
+  from: number;
   epoch: number;
 }
 
@@ -65,8 +66,11 @@ export class World {
     return this.linkUp && this.host(from).powered && this.host(to).powered;
   }
 
-  released(host: string, generation: number, value: number): void {
+  /** @param from  the state that this run of the application began with */
+  released(host: string, generation: number, value: number, from: number): void {
     this.releases += 1;
+    if (value === from + 1 || !this.runs.has(`${host} ${from}`)) this.goesOnFrom(host, from);
+    this.runs.add(`${host} ${from}`);
     if (generation < this.highestVoice) {
       this.violations.push({
         what: "two voices",
@@ -77,7 +81,9 @@ export class World {
     this.highestReleased = Math.max(this.highestReleased, value);
   }
 
-  goesOnFrom(host: string, value: number): void {
+  private readonly runs = new Set<string>();
+
+  private goesOnFrom(host: string, value: number): void {
     if (value >= this.highestReleased) return;
     this.violations.push({
       what: "output taken back",
@@ -104,13 +110,13 @@ class SimGate implements GateControl {
   }
 
   /** The application made an output. */
-  output(value: number): void {
+  output(value: number, from: number): void {
     if (this.current === "open") {
-      this.host.world.released(this.host.name, this.generation, value);
+      this.host.world.released(this.host.name, this.generation, value, from);
       return;
     }
     if (this.current !== "hold") return;
-    this.held.push({ value, epoch: this.epoch });
+    this.held.push({ value, from, epoch: this.epoch });
     if (this.held.length === 1) this.news({ kind: "held", epoch: this.epoch });
   }
   mark(epoch: number): void {
@@ -124,13 +130,13 @@ class SimGate implements GateControl {
     this.generation = generation;
     if (epoch !== undefined) this.epoch = epoch;
     if (mode === "hold") this.held = held;
-    if (mode === "open") for (const frame of held) this.output(frame.value);
+    if (mode === "open") for (const frame of held) this.output(frame.value, frame.from);
   }
   async commit(epoch: number) {
     const leaving = this.held.filter((frame) => frame.epoch <= epoch);
     this.held = this.held.filter((frame) => frame.epoch > epoch);
     for (const frame of leaving)
-      this.host.world.released(this.host.name, this.generation, frame.value);
+      this.host.world.released(this.host.name, this.generation, frame.value, frame.from);
     return { frames: leaving.length, bytes: 0, stillHeld: this.held.length > 0 };
   }
   async facts() {
@@ -253,12 +259,11 @@ export class SimHost {
 
   /** The application runs from `value` on: every millisecond or so one more output. */
   private runApp(value: number): void {
-    this.world.goesOnFrom(this.name, value);
     this.value = value;
     this.stopApp();
     this.appTimer = setInterval(() => {
       this.value += 1;
-      this.gate?.output(this.value);
+      this.gate?.output(this.value, value);
     }, 1);
   }
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,7 +26,8 @@ static void become(char *const *command, int failure)
 {
 	/* ENOSYS on kernels before 5.11 does no harm: every descriptor of ftinit's is close-on-exec already. */
 	(void)syscall(SYS_close_range, 3U, ~0U, 1U << 2 /* CLOSE_RANGE_CLOEXEC */);
-	if (setsid() >= 0) {
+	/* As PID 1 of a stock container it would get its orphans: they stay in its tree, which is what is dumped. */
+	if (setsid() >= 0 && prctl(PR_SET_CHILD_SUBREAPER, 1L, 0L, 0L, 0L) == 0) {
 		restore_signals();
 		execvp(command[0], command);
 	}

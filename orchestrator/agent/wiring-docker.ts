@@ -13,7 +13,7 @@ import {
   unprotectContainer,
 } from "../docker/protected-container.js";
 import { createStandby } from "../docker/standby-container.js";
-import { configureInterface } from "../network/interface.js";
+import { configureInterface, WIDE_WINDOW_SEGMENTS } from "../network/interface.js";
 import type { Application, ContainerControl, OriginControl } from "../pair/ports.js";
 
 export interface DockerWiring {
@@ -77,8 +77,9 @@ export function containerControl({ engine, initProgram, clock }: DockerWiring): 
       return () => stop();
     },
     remove: (containerId) => engine.remove(containerId),
-    configureInterface: (record, initPid) =>
+    configureInterface: (record, initPid, window) =>
       configureInterface({
+        ...(window === "wide" ? { initialWindowSegments: WIDE_WINDOW_SEGMENTS } : {}),
         pid: initPid,
         name: "eth0",
         address: record.network.address,

@@ -12,6 +12,7 @@ import { FtError } from "../errors/error.js";
 import { limits } from "../limits.js";
 import { StreamSender } from "../links/stream-sender.js";
 import { Gate, type GateOptions } from "../network/gate.js";
+import { WIDE_WINDOW_SEGMENTS } from "../network/interface.js";
 import type { LineEvent } from "../network/line-client.js";
 import type {
   Application,
@@ -47,6 +48,7 @@ export function pairParts(shared: AgentShared): PairParts {
         log: paths.restoreLog,
         subject: `container ${record.name}`,
         timeoutMs: limits.restoreTimeoutMs,
+        tcpSegments: WIDE_WINDOW_SEGMENTS,
         kdat: join(config.runDir, "kdat"),
       });
     },

@@ -162,9 +162,12 @@ describe("what the programs are told", () => {
     expect(interfaceCommands(setup)).toEqual([
       "link set lo up",
       "link set eth0 mtu 1400 up",
-      "address replace 10.0.0.5/24 dev eth0",
+      "address replace 10.0.0.5/24 dev eth0 noprefixroute",
+      "route replace 10.0.0.0/24 dev eth0 proto kernel scope link src 10.0.0.5",
       "route replace default via 10.0.0.1 dev eth0",
     ]);
-    expect(interfaceCommands({ ...setup, gateway: undefined }).join()).not.toContain("route");
+    expect(interfaceCommands({ ...setup, gateway: undefined }).join()).not.toContain("default");
+    const wide = interfaceCommands({ ...setup, initialWindowSegments: 10_000 });
+    expect(wide.filter((line) => line.endsWith("initcwnd 10000"))).toHaveLength(2);
   });
 });

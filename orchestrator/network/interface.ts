@@ -1,6 +1,7 @@
 /** The address on the container's interface, put there from the host: the image needs no tools. */
 import { execa } from "execa";
-import { asFtError, FtError } from "../errors/error.js";
+import { ipv4Number, networkOf, parseCidr } from "../../policies/address.js";
+import { asFtError, FtError, invariant } from "../errors/error.js";
 import { limits } from "../limits.js";
 
 export interface InterfaceSetup {
@@ -11,7 +12,15 @@ export interface InterfaceSetup {
   address: string;
   gateway: string | undefined;
   mtu: number;
+  /**
+   * Segments that a connection may send before the first ACK; absent: the kernel's own. A standby's routes have a
+   * wide one, so that restored connections send all that was unacknowledged at once; it is narrowed after a takeover.
+   */
+  initialWindowSegments?: number;
 }
+
+/** Wide enough for whatever a send buffer holds. */
+export const WIDE_WINDOW_SEGMENTS = 10_000;
 
 /** Idempotent: may be repeated after a restart of agent or gate. */
 export async function configureInterface(setup: InterfaceSetup): Promise<void> {
@@ -19,13 +28,26 @@ export async function configureInterface(setup: InterfaceSetup): Promise<void> {
 }
 
 /** `ip -batch` lines. */
-export function interfaceCommands({ name, address, gateway, mtu }: InterfaceSetup): string[] {
+export function interfaceCommands(setup: InterfaceSetup): string[] {
+  const { name, address, gateway, mtu, initialWindowSegments } = setup;
+  const window = initialWindowSegments === undefined ? "" : ` initcwnd ${initialWindowSegments}`;
+  const [ip = ""] = address.split("/");
   return [
     "link set lo up",
     `link set ${name} mtu ${mtu} up`,
-    `address replace ${address} dev ${name}`,
-    ...(gateway === undefined ? [] : [`route replace default via ${gateway} dev ${name}`]),
+    `address replace ${address} dev ${name} noprefixroute`,
+    `route replace ${subnetOf(address)} dev ${name} proto kernel scope link src ${ip}${window}`,
+    ...(gateway === undefined ? [] : [`route replace default via ${gateway} dev ${name}${window}`]),
   ];
+}
+
+/** `10.0.0.5/24` → `10.0.0.0/24` */
+function subnetOf(address: string): string {
+  const cidr = parseCidr(address);
+  invariant(cidr !== undefined, `a policy's address is checked: ${address}`);
+  const network = networkOf(ipv4Number(cidr.ip) ?? 0, cidr.prefix);
+  const octets = [24, 16, 8, 0].map((shift) => (network >>> shift) & 255);
+  return `${octets.join(".")}/${cidr.prefix}`;
 }
 
 async function inNetns(pid: number, commands: string[]): Promise<void> {

@@ -91,7 +91,8 @@ export interface ContainerControl {
   startApplication(app: Application): Promise<Application>;
   watchExit(app: Application, onExit: (news: ExitNews) => void): () => void;
   remove(containerId: string): Promise<void>;
-  configureInterface(record: PairRecord, initPid: number): Promise<void>;
+  /** `wide`: for restored connections, which send all that was unacknowledged at once. */
+  configureInterface(record: PairRecord, initPid: number, window: "wide" | "normal"): Promise<void>;
 }
 
 export interface RestoreResult {

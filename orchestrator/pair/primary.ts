@@ -66,6 +66,7 @@ async function presync(pair: Pair, shipper: Shipper, spool: Spool): Promise<void
     try {
       const { bytes, more } = await pair.dumper!.presync(path, generation);
       await shipper.ship({ epoch: 0, base: 0, generation, path, bytes });
+      await pair.dumper!.acked(0);
       if (!more) return;
     } finally {
       await spool.remove(0);
@@ -115,7 +116,7 @@ export async function coldStart(pair: Pair, mode: "open" | "hold"): Promise<Appl
   const { container } = host.parts;
   pair.setApplication("starting");
   const waiting = await container.start(record.containerId);
-  await attachGate(pair, waiting);
+  await attachGate(pair, waiting, "normal");
   await pair.requireGate().mode(mode, record.generation);
   pair.app = await container.startApplication(waiting);
   pair.setApplication("running");
@@ -125,7 +126,11 @@ export async function coldStart(pair: Pair, mode: "open" | "hold"): Promise<Appl
 }
 
 /** The gate is (re)attached to the container's network namespace, and the address put on its interface. */
-export async function attachGate(pair: Pair, app: Application): Promise<void> {
+export async function attachGate(
+  pair: Pair,
+  app: Application,
+  window: "wide" | "normal",
+): Promise<void> {
   const { host, record } = pair;
   if (pair.gate) await pair.gate.attach(app.initPid);
   else {
@@ -135,7 +140,7 @@ export async function attachGate(pair: Pair, app: Application): Promise<void> {
       onNews: (news) => pair.onGateNews(news),
     });
   }
-  await host.parts.container.configureInterface(record, app.initPid);
+  await host.parts.container.configureInterface(record, app.initPid, window);
 }
 
 /** After a crash without a standby to hand over to: as Docker's restart policy would. Its connections are gone. */

@@ -20,7 +20,7 @@ export async function buildHere(pair: Pair, record: PairRecord): Promise<void> {
 export async function warmUp(pair: Pair): Promise<void> {
   const { host, record } = pair;
   pair.app = await host.parts.container.start(record.containerId);
-  await attachGate(pair, pair.app);
+  await attachGate(pair, pair.app, "wide");
   await pair.requireGate().mode("closed", record.generation);
   pair.store = await host.parts.openStore(record, pair.app);
   pair.accept();

@@ -164,6 +164,7 @@ async function finish({
   pair.enter("unprotected", `took over (${reason}); no standby yet`);
   await pair.tick();
   await endStore(pair);
+  await pair.host.parts.container.configureInterface(pair.record, pair.app!.initPid, "normal");
 }
 
 /** The store served; the next standby's life begins with a full epoch. */

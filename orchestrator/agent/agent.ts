@@ -111,7 +111,8 @@ export class Agent implements AgentService {
     tell({ step: "switchover", message: `handing ${pair.record.name} to ${pair.record.peer}` });
     pair.order = "switchover";
     pair.consider();
-    await this.until(pair, () => pair.order === undefined && pair.state !== "switching");
+    const busy = new Set<string>(["switching", "standingDown"]);
+    await this.until(pair, () => pair.order === undefined && !busy.has(pair.state));
     if (pair.record.role === "primary") throw switchoverFailed(pair);
     tell({ step: "reprotect", message: "the roles are swapped; waiting to be the standby" });
     await this.until(pair, () => pair.state === "warm" && (pair.store?.epoch ?? 0) > 0);

@@ -29,9 +29,10 @@ describe("the scenario runner", () => {
       scenario("passes", pass),
     ];
     let text = "";
-    const results = await runScenarios(chosen, context, (more) => {
+    const write = (more: string) => {
       text += more;
-    });
+    };
+    const results = await runScenarios(chosen, context, write, async () => "nowhere");
     expect(results.map(({ ok }) => ok)).toEqual([false, false, true]);
     expect(distrusted).toBe(2);
     expect(text).toContain("1 passed, 2 failed");

@@ -38,10 +38,11 @@ export async function runScenarios(
   scenarios: Scenario[],
   context: RunContext,
   write: (text: string) => void,
+  collect = collectEvidence,
 ): Promise<ScenarioResult[]> {
   const results: ScenarioResult[] = [];
   for (const scenario of scenarios) {
-    const result = await runOne(scenario, context);
+    const result = await runOne(scenario, context, collect);
     results.push(result);
     write(line(result));
   }
@@ -51,7 +52,11 @@ export async function runScenarios(
   return results;
 }
 
-async function runOne(scenario: Scenario, context: RunContext): Promise<ScenarioResult> {
+async function runOne(
+  scenario: Scenario,
+  context: RunContext,
+  collect: typeof collectEvidence,
+): Promise<ScenarioResult> {
   const notes: string[] = [];
   const note = (text: string) => notes.push(text);
   const beganMs = performance.now();
@@ -60,7 +65,7 @@ async function runOne(scenario: Scenario, context: RunContext): Promise<Scenario
     return { name: scenario.name, ok: true, ms: performance.now() - beganMs, notes };
   } catch (error) {
     const ms = performance.now() - beganMs;
-    const evidence = await collectEvidence(context.hosts, scenario.name, error);
+    const evidence = await collect(context.hosts, scenario.name, error);
     context.pool.distrust();
     const failure = error instanceof Error ? error.message : String(error);
     return { name: scenario.name, ok: false, ms, notes, failure, evidence };

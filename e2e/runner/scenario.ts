@@ -66,7 +66,11 @@ export async function underLoad(
     options.policy ?? {},
   );
   const connections = options.client?.connections ?? 8;
-  const client = await service.load({ connections, stallMsMax: 60_000, ...options.client });
+  // A little thinking keeps an unprotected service from being drowned in records that all must be read back.
+  const client = await service.load({
+    ...{ connections, thinkMs: 1, stallMsMax: 60_000 },
+    ...options.client,
+  });
   try {
     await client.makesProgress(options.warmUpReplies ?? connections * 20, progressTimeoutMs);
     await fault({ service, primary, standby, client });

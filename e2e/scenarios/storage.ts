@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { crc32c } from "../../orchestrator/links/crc32c.js";
 import type { Host } from "../runner/hosts.js";
-import { poll } from "../runner/poll.js";
+import { pause, poll } from "../runner/poll.js";
 import { type Context, expectThat, type Scenario, underLoad } from "../runner/scenario.js";
 import { arm } from "./fault-points.js";
 import { protectedSomewhere } from "./processes.js";
@@ -63,16 +63,19 @@ async function damageSpool(
   damage: Damage,
 ): Promise<void> {
   const root = context.hosts.rootOf(host);
-  await poll("an epoch waiting in the spool", settleMs, async () => {
-    const find = ["find", "/run/ftctl", "-path", `*${pair}*`, "-name", "epoch-*.blob"];
-    const first = (await context.hosts.exec(host, find, 5_000)).stdout.trim().split("\n")[0];
-    if (!first) return undefined;
-    await new Promise((resolve) => setTimeout(resolve, 150));
-    // Still there after so long: it is the one that is being held, and it is whole.
-    const again = (await context.hosts.exec(host, find, 5_000)).stdout;
-    if (!again.includes(first)) return undefined;
-    const file = `${root}${first}`;
-    writeFileSync(file, damage(readFileSync(file)));
+  const find = ["find", "/run/ftctl", "-path", `*${pair}*`, "-name", "epoch-*.blob"];
+  const newest = async () => {
+    const files = (await context.hosts.exec(host, find, 5_000)).stdout.split("\n").filter(Boolean);
+    const numberOf = (file: string) => Number(/epoch-(\d+)\.blob$/.exec(file)?.[1]);
+    return files.toSorted((a, b) => numberOf(b) - numberOf(a))[0];
+  };
+  await poll("an epoch held in the spool", settleMs, async () => {
+    const file = await newest();
+    if (!file) return undefined;
+    await pause(500);
+    // Under load an epoch is gone long before that, unless it is the one that is held; and that one is whole.
+    if ((await newest()) !== file) return undefined;
+    writeFileSync(`${root}${file}`, damage(readFileSync(`${root}${file}`)));
     return true;
   });
 }

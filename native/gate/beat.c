@@ -105,6 +105,9 @@ static void judge(struct gate *gate, const unsigned char *bytes, size_t length)
 		event_peer_flags(gate);
 	}
 	gate_watch_fence(gate);
+	/* What was committed while the lease had run out leaves now. */
+	if (gate->mode == MODE_HOLD && gate->held.frames > 0)
+		(void)egress_release(gate);
 }
 
 void beat_receive(struct gate *gate)

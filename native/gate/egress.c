@@ -117,7 +117,7 @@ void egress_read(struct gate *gate, unsigned frames_max)
 	}
 }
 
-static bool may_leave(const struct gate *gate, const struct hold_frame *frame)
+static bool may_leave(struct gate *gate, const struct hold_frame *frame)
 {
 	if (gate_fenced(gate))
 		return false;
@@ -125,7 +125,9 @@ static bool may_leave(const struct gate *gate, const struct hold_frame *frame)
 	case MODE_OPEN:
 		return true;
 	case MODE_HOLD:
-		return frame->stamp <= gate->committed;
+		/* Committed is not enough: a host that stood still since the ack may have been replaced meanwhile. The lease
+		 * is shorter than the standby's patience, so under it nobody else can speak yet. */
+		return frame->stamp <= gate->committed && (!gate->options->heartbeat || gate_lease_fresh(gate));
 	case MODE_CLOSED:
 	case MODE_TAKEOVER:
 		break;
@@ -139,7 +141,7 @@ struct released egress_release(struct gate *gate)
 	const struct hold_frame *frame;
 	if (gate->lan_sink.blocked || gate->held.frames == 0)
 		return released;
-	uint64_t now_ns = clock_now_ns();
+	uint64_t now_ns = gate->now_ns = clock_now_ns();
 	while ((frame = hold_oldest(&gate->held)) != NULL && may_leave(gate, frame)) {
 		size_t length = frame->length;
 		uint64_t delay_us = (now_ns - frame->arrived_ns) / 1000;

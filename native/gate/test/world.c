@@ -167,18 +167,21 @@ void world_close(void)
 		printf("  could not remove %s\n", folder);
 }
 
+bool world_alone;
+
 static void exec_gate(enum place host, enum place box, const char *path, const char *options, const char *fault)
 {
 	char text[2048], *argv[64], *save = NULL;
 	const char *other = getenv("FTGATE"), *build_folder = getenv("BUILD");
 	char program[512];
 	int argc = 0;
+	const char *peers = host == HOST_A ? "--heartbeat-local 10.77.0.1:7400 --heartbeat-peer 10.77.0.2:7400 "
+					   : "--heartbeat-local 10.77.0.2:7400 --heartbeat-peer 10.77.0.1:7400 ";
 	snprintf(program, sizeof program, "%s/test/ftgate-sanitized", build_folder == NULL ? "../build" : build_folder);
 	snprintf(text, sizeof text,
 		 "ftgate --pair cafe --control %s --netns-pid %d --mac " SERVICE_MAC " --uplink br0 --lan-if ftlan0 "
-		 "--key-file %s/key --heartbeat-local 10.77.0.%d:7400 --heartbeat-peer 10.77.0.%d:7400 "
-		 "--generation 1 --log %s/gate-%d.log %s",
-		 path, place_pid[box], folder, host == HOST_A ? 1 : 2, host == HOST_A ? 2 : 1, folder, host, options);
+		 "--key-file %s/key --generation 1 --log %s/gate-%d.log %s%s",
+		 path, place_pid[box], folder, folder, host, world_alone ? "" : peers, options);
 	for (char *word = strtok_r(text, " ", &save); word != NULL && argc < 63; word = strtok_r(NULL, " ", &save))
 		argv[argc++] = word;
 	argv[argc] = NULL;

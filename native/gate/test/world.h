@@ -31,6 +31,8 @@ struct world_gate {
 extern pid_t place_pid[PLACES];
 
 /* 0, or -1 after saying what went wrong. */
+/* Gates started from now on have no peer, and so no lease that could run out. */
+extern bool world_alone;
 int world_open(void);
 void world_close(void);
 /* Runs a command of iproute2 in a namespace; its exit status. */

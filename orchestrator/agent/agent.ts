@@ -204,12 +204,13 @@ export class Agent implements AgentService {
 function refuseFailed(container: string, results: CheckResult[]): void {
   const failed = results.filter(({ status }) => status === "failed");
   if (failed.length === 0) return;
+  const unreachable = failed.every(({ name }) => name === "peer");
   throw new FtError({
-    code: "PREFLIGHT_FAILED",
+    code: unreachable ? "PEER_UNREACHABLE" : "PREFLIGHT_FAILED",
     subject: `container ${container}`,
     message: failed.map(({ name, host, reason }) => `${name} (${host}): ${reason}`).join("; "),
     hint: failed.flatMap(({ remedy }) => (remedy ? [remedy] : [])).join(" "),
-    exitCode: ExitCode.preflightFailed,
+    exitCode: unreachable ? ExitCode.peerUnreachable : ExitCode.preflightFailed,
   });
 }
 

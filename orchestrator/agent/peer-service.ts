@@ -178,6 +178,7 @@ export async function removeHere(pairs: Pairs, pair: Pair, generation: number): 
     await pair.stopAccepting();
     await tearDown(pair);
     await pair.host.records.remove(pair.record.id);
+    await pair.host.parts.forget(pair.record.id);
   });
   pair.event("unprotected", "info", "the pair was removed from this host");
   pairs.delete(pair.record.id);

@@ -37,6 +37,7 @@ export function pairParts(shared: AgentShared): PairParts {
     openDumper: (record, app) => openDumper(shared, record, app),
     openStore: (record, app) => openStore(shared, record, app),
     shipper: (record) => shipper(shared, record),
+    forget: (pair) => rm(pairPaths(config.runDir, pair).dir, { recursive: true, force: true }),
     async restore(record, app, imagesDir) {
       const paths = pairPaths(config.runDir, record.id);
       return restore({

@@ -101,6 +101,7 @@ export class Pair {
   private peerLan: "up" | "down" | "unknown" = "unknown";
   private lan: "up" | "down" = "up";
   private lanDownSinceMs: number | undefined;
+  private lanBackSinceMs: number | undefined;
   private busy: Promise<void> | undefined;
   private failedStep: { kind: string; untilMs: number } | undefined;
   private closed = false;
@@ -253,6 +254,7 @@ export class Pair {
       gate: this.gate || this.app === undefined ? "up" : "down",
       lan: this.lan,
       lanDownForMs: since(this.lanDownSinceMs),
+      lanBackForMs: since(this.lanBackSinceMs),
       restorableEpoch: this.store?.epoch ?? 0,
       epochs: this.loopLost ? "lost" : this.loop ? "running" : "off",
       reprotectPausedForMs: pausedForMs > 0 ? pausedForMs : undefined,
@@ -272,6 +274,9 @@ export class Pair {
         this.onPeerFlags(news);
         break;
       case "lan":
+        if (news.state === "up" && this.lan === "down") {
+          this.lanBackSinceMs = this.host.clock.nowMs();
+        }
         this.lan = news.state;
         this.lanDownSinceMs = news.state === "down" ? this.host.clock.nowMs() : undefined;
         this.event(

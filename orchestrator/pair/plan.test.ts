@@ -27,6 +27,7 @@ const base: PairSight = {
   gate: "up",
   lan: "up",
   lanDownForMs: undefined,
+  lanBackForMs: undefined,
   restorableEpoch: 0,
   epochs: "running",
   reprotectPausedForMs: undefined,
@@ -124,6 +125,9 @@ describe("a standby", () => {
   it("does not take over without a whole checkpoint, nor without a way to the clients", () => {
     expect(planPair(standby({ peer: dead, restorableEpoch: 0 }))).toEqual([]);
     expect(planPair(standby({ peer: dead, lan: "down" }))).toEqual([]);
+    // An isolated host whose links come back one after the other must not be the faster one.
+    expect(planPair(standby({ peer: dead, lanBackForMs: 499 }))).toEqual([]);
+    expect(kinds(planPair(standby({ peer: dead, lanBackForMs: 500 })))).toEqual(["takeOver"]);
   });
   it("waits for the operator under manual failover", () => {
     const manual = { policy: { failover: "manual" as const }, peer: dead };

@@ -47,6 +47,8 @@ export interface PairSight {
   gate: "up" | "down";
   lan: "up" | "down";
   lanDownForMs: number | undefined;
+  /** Since the LAN link came back; undefined if it was never down. */
+  lanBackForMs: number | undefined;
   /** Standby: last whole epoch in the store; 0 = none. */
   restorableEpoch: number;
   /** Primary: the epoch loop runs / has given up. */
@@ -235,6 +237,9 @@ export function mayNotTakeOver(sight: PairSight, witness: Witness): string | und
   if (sight.restorableEpoch === 0) return "no whole checkpoint has arrived yet";
   if (sight.lan === "down")
     return "this host cannot reach the clients either: its LAN link is down";
+  if ((sight.lanBackForMs ?? Number.POSITIVE_INFINITY) < sight.policy.lanGraceMs) {
+    return "the LAN link has just come back: the replication link may do so too";
+  }
   if (!witness.mayGoAlone("standby", sight.policy)) {
     return "the primary is silent; failover is manual: `ftctl failover --force` takes over";
   }

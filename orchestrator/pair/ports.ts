@@ -108,6 +108,8 @@ export interface PairParts {
   openStore(record: PairRecord, app: Application): Promise<StoreControl>;
   shipper(record: PairRecord): Shipper & { close(): void };
   restore(record: PairRecord, app: Application, imagesDir: string): Promise<RestoreResult>;
+  /** Removes what is left of the pair on the run dir's tmpfs. Nothing of it may run any more. */
+  forget(pair: string): Promise<void>;
 }
 
 export interface PairDumper extends Dumper {

@@ -109,6 +109,7 @@ async function build(
     pair.record = { ...pair.record, containerId: "" };
     await tearDown(pair);
     await host.records.remove(record.id);
+    await host.parts.forget(record.id);
   });
   await pair.save({ containerId });
   tell({ step: "start", message: `starting ${record.name}` });
@@ -165,6 +166,7 @@ export async function unprotect(pair: Pair, origins: OriginControl, tell: Tell):
     pair.record = { ...pair.record, containerId: "" };
     await tearDown(pair);
     await host.records.remove(record.id);
+    await host.parts.forget(record.id);
     return plainId;
   });
 }

@@ -318,6 +318,7 @@ export class SimHost {
         },
         close: () => {},
       }),
+      forget: async () => {},
       restore: async (_record, _app, imagesDir) => {
         this.runApp(Number(imagesDir.split("=")[1]));
         return { pid: 7, restoreMs: 1 };

@@ -32,7 +32,10 @@ rm -rf "$dest$home.old"
 mkdir -p "$dest$prefix/bin" "$dest/etc/systemd/system" "$dest/etc/ftctl" "$dest/var/lib/ftctl"
 chmod 700 "$dest/var/lib/ftctl"
 ln -sf "$home/bin/ftctl" "$dest$prefix/bin/ftctl"
-sed "s|@PREFIX@|$prefix|" scripts/ftctl-agent.service >"$dest$unit"
+sed "s|^ExecStart=/usr/local/|ExecStart=$prefix/|" systemd/ftctl-agent.service >"$dest$unit"
+mkdir -p "$dest/etc/sysctl.d"
+cp systemd/60-ftctl.conf "$dest/etc/sysctl.d/60-ftctl.conf"
+if [ -z "$dest" ]; then sysctl -q -p /etc/sysctl.d/60-ftctl.conf 2>/dev/null || echo "install: this kernel has no TCP hash per namespace; pauses are a little longer"; fi
 [ -e "$dest/var/lib/ftctl/toolkit/manifest.json" ] || cp -a build/toolkit "$dest/var/lib/ftctl/toolkit"
 node "$dest$home/dist/criu/toolkit-main.js" "$dest/var/lib/ftctl/toolkit"
 if [ -z "$dest" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi

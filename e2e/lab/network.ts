@@ -75,6 +75,8 @@ async function addNetns(netns: string): Promise<void> {
   const script = [
     "for f in all default; do p=/proc/sys/net/ipv6/conf/$f/disable_ipv6; [ ! -e $p ] || echo 1 > $p; done",
     "p=/proc/sys/net/bridge/bridge-nf-call-iptables; [ ! -e $p ] || echo 0 > $p",
+    // As systemd/60-ftctl.conf does on a real host.
+    "p=/proc/sys/net/ipv4/tcp_child_ehash_entries; [ ! -e $p ] || echo 512 > $p",
   ].join("\n");
   await run("nsenter", [`--net=${netnsPath(netns)}`, "sh", "-ec", script]);
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "crc/crc32c.h"
 
@@ -186,6 +187,10 @@ int epoch_reader_open(int fd, uint64_t bytes_max, struct epoch_reader **out, str
 	if ((uint64_t)st.st_size > bytes_max)
 		return epoch_fail(e, "space", EFBIG, "the epoch has %lld bytes, the limit is %llu", (long long)st.st_size,
 		                  (unsigned long long)bytes_max);
+	/* Written from end to end; and reading a mapped hole of a full tmpfs would kill this process. */
+	off_t hole = lseek(fd, 0, SEEK_HOLE);
+	if (hole >= 0 && hole < st.st_size)
+		return corrupt(e, "the epoch's file has holes");
 	struct epoch_reader *r = calloc(1, sizeof *r);
 	if (r == NULL)
 		return epoch_fail(e, "space", errno, "no memory for a reader");

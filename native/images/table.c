@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -196,6 +195,28 @@ struct images_table *images_table_next(const struct images_table *base, const st
 	return NULL;
 }
 
+/* Read, not mapped: an image may have holes after a full disk, and a mapped hole of a full tmpfs kills the reader. */
+static int read_blocks(int fd, uint64_t size, uint32_t *crc)
+{
+	static _Thread_local uint8_t buffer[64 * BLOCK];
+	for (uint64_t at = 0; at < size;) {
+		uint64_t want = size - at < sizeof buffer ? size - at : sizeof buffer, got = 0;
+		while (got < want) {
+			ssize_t n = pread(fd, buffer + got, want - got, (off_t)(at + got));
+			if (n < 0 && errno == EINTR)
+				continue;
+			if (n <= 0) {
+				errno = n == 0 ? EIO : errno;
+				return -1;
+			}
+			got += (uint64_t)n;
+		}
+		hash_blocks(buffer, want, crc + at / BLOCK);
+		at += want;
+	}
+	return 0;
+}
+
 static int read_image(struct images_table *table, int dirfd, const char *name, struct epoch_error *e)
 {
 	struct stat st;
@@ -209,15 +230,8 @@ static int read_image(struct images_table *table, int dirfd, const char *name, s
 	uint64_t size = (uint64_t)st.st_size;
 	struct image_entry *entry = table_add(table, name, size);
 	int result = entry != NULL ? 0 : epoch_fail(e, "space", ENOMEM, "no memory for the table of %s", name);
-	if (result == 0 && size > 0) {
-		void *bytes = mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
-		if (bytes == MAP_FAILED) {
-			result = epoch_fail(e, "io", errno, "cannot map image %s", name);
-		} else {
-			hash_blocks(bytes, size, entry->crc);
-			munmap(bytes, size);
-		}
-	}
+	if (result == 0 && read_blocks(fd, size, entry->crc) != 0)
+		result = epoch_fail(e, "io", errno, "cannot read image %s", name);
 	close(fd);
 	return result;
 }

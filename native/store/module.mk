@@ -3,3 +3,6 @@ STORE_SRCS = store/store.c store/state.c store/applier.c store/takeover.c $(FILE
 
 PROGRAMS += ftstore
 ftstore_SRCS = store/main.c $(STORE_SRCS)
+
+TESTS += store-test
+store-test_SRCS = store/test/store_test.c files/test/trees.c $(STORE_SRCS) $(filter-out files/roots.c,$(FILES_SCAN_SRCS)) $(IMAGES_DELTA_SRCS)

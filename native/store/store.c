@@ -278,11 +278,15 @@ static int check_container_room(int container, const struct journal_entry *entry
 }
 
 /* Whether what is about to be acknowledged can be applied later. */
-static int check_room(struct store *s, const struct journal_entry *entry, struct epoch_error *e)
+static int check_room(struct store *s, int blob, const struct journal_entry *entry, struct epoch_error *e)
 {
+	struct stat from, to;
+	if (fstat(blob, &from) != 0 || fstat(s->journalfd, &to) != 0)
+		return epoch_fail(e, "io", errno, "the epoch cannot be looked at");
+	uint64_t copy = from.st_dev != to.st_dev ? entry->bytes : 0;
 	pthread_mutex_lock(&s->lock);
 	struct epoch_error trouble = s->trouble;
-	uint64_t images = s->image_needs + entry->image_needs, files = s->file_needs + entry->file_needs, pid = s->root_pid,
+	uint64_t images = copy + s->image_needs + entry->image_needs, files = s->file_needs + entry->file_needs, pid = s->root_pid,
 	         start = s->root_start;
 	pthread_mutex_unlock(&s->lock);
 	if (trouble.code[0] != 0)
@@ -374,7 +378,7 @@ static int commit_opened(struct store *s, int fd, uint64_t epoch, const char *pa
 	struct images_table *table;
 	int result = verify(s, fd, epoch, &entry, &table, e);
 	out->verify_us = store_now_us() - from;
-	if (result == 0 && (wait_for_room(s, entry.bytes, e) != 0 || check_room(s, &entry, e) != 0 || fault("store.commit", e) != 0 ||
+	if (result == 0 && (wait_for_room(s, entry.bytes, e) != 0 || check_room(s, fd, &entry, e) != 0 || fault("store.commit", e) != 0 ||
 	                    move_in(s, fd, path, entry.number, e) != 0))
 		result = -1;
 	if (result != 0) {

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "crc/crc32c.h"
 #include "epoch/reader.h"
 #include "epoch/writer.h"
 #include "files/apply.h"
@@ -428,6 +429,120 @@ TEST(hashes_tell_blocks_apart)
 	CHECK(hash_equal(hash_block(&key, block, sizeof block), zero));
 }
 
+/* Sets every checksum of a blob with one section right again, so that a mutation reaches what lies behind them. */
+static void mend(uint8_t *bytes, size_t size)
+{
+	uint32_t chain = 0;
+	size_t at = EPOCH_HEADER_BYTES + EPOCH_SECTION_HEADER_BYTES;
+	uint8_t *section = bytes + EPOCH_HEADER_BYTES;
+	put_u32(bytes + HEADER_CRC, ft_crc32c(0, bytes, HEADER_CRC));
+	put_u32(section + SECTION_CRC, ft_crc32c(0, section, SECTION_CRC));
+	while (at + EPOCH_RECORD_HEADER_BYTES + EPOCH_TRAILER_BYTES <= size) {
+		uint8_t *record = bytes + at;
+		uint32_t length = get_u32(record + RECORD_LENGTH);
+		if (length > size - at - EPOCH_RECORD_HEADER_BYTES - EPOCH_TRAILER_BYTES)
+			break;
+		uint32_t crc = ft_crc32c(0, record, RECORD_CRC);
+		put_u32(record + RECORD_CRC, ft_crc32c(crc, record + EPOCH_RECORD_HEADER_BYTES, length));
+		chain = ft_crc32c(chain, record, EPOCH_RECORD_HEADER_BYTES);
+		at += EPOCH_RECORD_HEADER_BYTES + length;
+	}
+	chain = ft_crc32c(chain, section, EPOCH_SECTION_HEADER_BYTES);
+	put_u32(bytes + size - 4, ft_crc32c(chain, bytes, EPOCH_HEADER_BYTES));
+}
+
+/* 1 if it got as far as being applied. */
+static int take_hostile(struct pair *p, const uint8_t *bytes, size_t size)
+{
+	static struct files_section section;
+	struct files_apply_stats stats = {0};
+	struct epoch_reader *r = NULL;
+	struct epoch_error e;
+	const struct epoch_section *s;
+	int fd = memfd_create("hostile", MFD_CLOEXEC), applied = 0;
+	if (write(fd, bytes, size) != (ssize_t)size)
+		abort();
+	if (epoch_reader_open(fd, 1 << 24, &r, &e) == 0 && (s = epoch_reader_section(r, 0)) != NULL &&
+	    s->kind == EPOCH_SECTION_FILES && files_check(s, &section, &e) == 0 && strcmp(section.name, "/data") == 0) {
+		applied = 1;
+		(void)files_apply(p->container_fd, &section, NULL, &stats, &e); /* may fail; must not lead outside */
+	}
+	epoch_reader_close(r);
+	close(fd);
+	return applied;
+}
+
+/* Blobs of someone who can compute checksums: refused or applied inside the root, and nowhere else. */
+TEST(hostile_operations_stay_inside)
+{
+	char primary[256], copy[256], outside[256], before[256];
+	struct pair p;
+	int bad = simple_pair(&p, primary, copy, 0), blob, applied = 0;
+	mkdir(at(outside, "outside"), 0755);
+	trees_mutate(outside, 40, 0);
+	at(before, "before");
+	char command[2200];
+	snprintf(command, sizeof command, "cp -a %s %s && ln -s %s %s/out && ln -s .. %s/up && cp -a %s/out %s/up %s", outside, before,
+	         outside, primary, primary, primary, primary, copy);
+	bad |= system(command) != 0;
+	trees_mutate(primary, 60, 0);
+	bad |= bad || scan(&p, 1, &blob) != 0;
+	size_t size = bad ? 0 : (size_t)lseek(blob, 0, SEEK_END);
+	uint8_t *bytes = malloc(size + 1), *copied = malloc(size + 1);
+	bad |= bad || pread(blob, bytes, size, 0) != (ssize_t)size || !take_hostile(&p, bytes, size);
+	for (int round = 0; round < 4000 && !bad; round++) {
+		memcpy(copied, bytes, size);
+		for (uint64_t n = 1 + trees_below(4); n > 0; n--) {
+			size_t to = EPOCH_HEADER_BYTES + EPOCH_SECTION_HEADER_BYTES + trees_below(size - 200);
+			static const char bits[] = "../../outside/out/up/\0\377a";
+			size_t from = trees_below(sizeof bits - 4), length = 1 + trees_below(4);
+			if (trees_below(2))
+				memcpy(copied + to, bits + from, length);
+			else
+				copied[to] = (uint8_t)trees_below(256);
+		}
+		mend(copied, size);
+		applied += take_hostile(&p, copied, size);
+	}
+	free(bytes);
+	free(copied);
+	close(blob);
+	bad |= !trees_equal(before, outside) || !trees_equal(outside, before);
+	files_rollback(p.index);
+	close_pair(&p);
+	trees_remove(base);
+	printf("  %d of 4000 were well-formed enough to be applied\n", applied);
+	CHECK(!bad);
+	CHECK(applied > 50);
+}
+
+/* Written by hand: each of these paths must be refused. */
+TEST(paths_that_lead_out_are_refused)
+{
+	static const char *const paths[] = {"../x", "a/../../x", "/etc/passwd", "a//b", "./a", "a/.", "a/", "..", ""};
+	for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+		static struct files_section section;
+		struct epoch_header h = {.pair = "0123456789ab", .generation = 1, .flags = EPOCH_FILES_ONLY, .files_chain = 1, .files_seq = 2};
+		struct epoch_reader *r = NULL;
+		struct epoch_error e = {.code = ""};
+		int fd = memfd_create("blob", MFD_CLOEXEC);
+		struct epoch_writer *w = epoch_writer_open(fd, 1 << 20);
+		epoch_section_begin(w, EPOCH_SECTION_FILES);
+		epoch_record(w, FILES_ROOT, "\2/data", 6, NULL, 0);
+		epoch_record(w, FILES_REMOVE, paths[i], strlen(paths[i]), NULL, 0);
+		epoch_section_end(w);
+		int written = epoch_writer_finish(w, &h), opened = epoch_reader_open(fd, 1 << 20, &r, &e);
+		int checked = opened == 0 ? files_check(epoch_reader_section(r, 0), &section, &e) : 0;
+		epoch_writer_close(w);
+		epoch_reader_close(r);
+		close(fd);
+		CHECK_EQ(written, 0);
+		CHECK_EQ(opened, 0);
+		CHECK_EQ(checked, -1);
+		CHECK_STR(e.code, "corrupt");
+	}
+}
+
 int main(void)
 {
 	const char *seed = getenv("FTCTL_TEST_SEED"), *length = getenv("FTCTL_TEST_ROUNDS");
@@ -445,6 +560,8 @@ int main(void)
 	RUN(an_unchanged_tree_reads_no_content);
 	RUN(appended_files_and_the_lie);
 	RUN(presync_in_parts);
+	RUN(paths_that_lead_out_are_refused);
+	RUN(hostile_operations_stay_inside);
 	RUN(links_lead_nowhere);
 	RUN(random_trees_on_a_disk);
 	RUN(random_trees_on_tmpfs);

@@ -20,6 +20,22 @@ export interface CheckpointStoreOptions {
   subject: string;
 }
 
+export interface StoreStatus {
+  /** Last committed; 0 = none. */
+  epoch: number;
+  generation: number;
+  /** Only a full epoch with all its files continues. */
+  needFull: boolean;
+  /** Committed, but not applied yet. */
+  journalEpochs: number;
+  journalBytes: number;
+  imageBytes: number;
+  /** Operations that this host cannot do (devices, attributes, behind a mount). */
+  skipped: number;
+  /** Why committed epochs cannot be applied at the moment. */
+  trouble: string | undefined;
+}
+
 /** Codes of ftstore, and what they are called outside. */
 const CODES: Record<string, { code: string; hint?: string }> = {
   corrupt: {
@@ -100,6 +116,31 @@ export class CheckpointStore {
     return { epoch: reply.number("epoch"), generation: reply.number("generation") };
   }
 
+  /**
+   * Another container root to apply files to. `needFull`: what was committed is void, as its files are not in this
+   * container; the next epoch must be a full one.
+   */
+  async attach(rootPid: number): Promise<{ needFull: boolean }> {
+    const reply = await this.ask("attach", { "root-pid": rootPid });
+    this.lastEpoch = reply.number("epoch");
+    return { needFull: reply.flag("need_full") };
+  }
+
+  async status(): Promise<StoreStatus> {
+    const reply = await this.ask("status", {});
+    return {
+      epoch: reply.number("epoch"),
+      generation: reply.number("generation"),
+      needFull: reply.flag("need_full"),
+      journalEpochs: reply.number("journal_epochs"),
+      journalBytes: reply.number("journal_bytes"),
+      imageBytes: reply.number("image_bytes"),
+      skipped: reply.number("skipped"),
+      trouble: reply.textOr("detail", undefined),
+    };
+  }
+
+  /** Forgets everything but the generation. */
   async discard(): Promise<void> {
     await this.ask("discard", {});
     this.lastEpoch = 0;

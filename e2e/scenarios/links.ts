@@ -94,6 +94,13 @@ const standbyIsolated: Scenario = {
       expectThat(other.role === "standby", "an isolated standby took over");
       // In the other order it could serve while it hears nothing of the primary: then it may take over.
       await context.hosts.mend(standby, "replication");
+      await context.ftctl.until(
+        standby,
+        service.name,
+        "a heartbeat of the primary",
+        (view) => view.peerState === "alive",
+        settleMs,
+      );
       await context.hosts.mend(standby, "lan");
       await service.untilProtected(primary, 30_000);
     });

@@ -68,6 +68,7 @@ static pid_t spawn(struct engine *engine, const struct engine_places *places, in
 		"--timeout", "60", NULL,
 	};
 	char *const environment[] = {
+		"LD_BIND_NOW=1", /* no symbol is looked up while the tasks stand still */
 		HOOK_ENV_KDAT "=" ENTER_KDAT_PATH, HOOK_ENV_SOCKET "=" ENTER_SOCKET_NUMBER, target, "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
 		HOOK_ENV_WARM "=1", places->quiet ? HOOK_ENV_NO_PROBE "=1" : NULL, NULL,
 	};

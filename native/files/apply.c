@@ -93,6 +93,17 @@ static int open_entry(int at, const char *name, int flags)
 	               RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV);
 }
 
+/*
+ * What could not be taken away is a mount point, as Docker makes of /etc/hosts: the application sees that, not this file, so
+ * the operation is left out like everything behind a mount.
+ */
+static int unless_mounted(int result)
+{
+	if (result < 0 && (errno == EEXIST || errno == EBUSY))
+		errno = EXDEV;
+	return result;
+}
+
 static int apply_dir(struct apply *a, const char *name)
 {
 	uint32_t mode;
@@ -102,7 +113,7 @@ static int apply_dir(struct apply *a, const char *name)
 		return 0;
 	if (mode != 0 && remove_entry(a, a->parent, name) != 0)
 		return -1;
-	return mkdirat(a->parent, name, 0700);
+	return unless_mounted(mkdirat(a->parent, name, 0700));
 }
 
 static int apply_rename(struct apply *a)
@@ -126,7 +137,7 @@ static int apply_rename(struct apply *a)
 		if (to == S_IFDIR)
 			result = remove_entry(a, a->parent, name);
 		if (result == 0)
-			result = renameat(source, source_name, a->parent, name);
+			result = unless_mounted(renameat(source, source_name, a->parent, name));
 	}
 	int error = errno;
 	if (source >= 0)
@@ -201,7 +212,7 @@ static int open_file(struct apply *a, const char *name, int create)
 	if (create) {
 		if (remove_entry(a, a->parent, name) != 0)
 			return -1;
-		return openat(a->parent, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+		return unless_mounted(openat(a->parent, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
 	}
 	int fd = open_entry(a->parent, name, O_RDWR);
 	if (fd >= 0 && (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))) {
@@ -256,7 +267,7 @@ static int apply_file(struct apply *a, const char *name)
 
 static int apply_symlink(struct apply *a, const char *name)
 {
-	if (remove_entry(a, a->parent, name) != 0 || symlinkat(a->op.other, a->parent, name) != 0)
+	if (remove_entry(a, a->parent, name) != 0 || unless_mounted(symlinkat(a->op.other, a->parent, name)) != 0)
 		return -1;
 	return entry_set_meta_at(a->parent, name, &a->op.meta);
 }
@@ -265,7 +276,7 @@ static int apply_node(struct apply *a, const char *name)
 {
 	if (remove_entry(a, a->parent, name) != 0)
 		return -1;
-	if (mknodat(a->parent, name, a->op.meta.mode, (dev_t)a->op.rdev) != 0) {
+	if (unless_mounted(mknodat(a->parent, name, a->op.meta.mode, (dev_t)a->op.rdev)) != 0) {
 		if (errno != EPERM)
 			return -1;
 		a->stats->skipped++;
@@ -291,7 +302,8 @@ static int apply_link(struct apply *a)
 		result = -1;
 	else if (fstatat(a->parent, name, &there, AT_SYMLINK_NOFOLLOW) != 0 || there.st_ino != existing.st_ino ||
 	         there.st_dev != existing.st_dev)
-		result = remove_entry(a, a->parent, name) != 0 ? -1 : linkat(source, existing_name, a->parent, name, 0);
+		result = remove_entry(a, a->parent, name) != 0 ? -1
+		                                               : unless_mounted(linkat(source, existing_name, a->parent, name, 0));
 	int error = errno;
 	close(source);
 	errno = error;

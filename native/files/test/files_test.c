@@ -395,6 +395,52 @@ TEST(links_lead_nowhere)
 	CHECK_EQ(result, -1);
 }
 
+/* Docker mounts files of its own over some of the container's, and directories over others. */
+TEST(what_is_behind_a_mount_is_left_alone)
+{
+	char primary[256], copy[256], path[300], other[300], text[8] = "";
+	struct pair p;
+	int bad = simple_pair(&p, primary, copy, 0);
+	snprintf(path, sizeof path, "%s/hosts", copy);
+	snprintf(other, sizeof other, "%s/mounted", base);
+	put_file(path, "");
+	put_file(other, "docker");
+	bad |= mount(other, path, NULL, MS_BIND, NULL) != 0;
+	snprintf(path, sizeof path, "%s/shm", copy);
+	mkdir(path, 0755);
+	bad |= mount("tmpfs", path, "tmpfs", 0, "size=1m") != 0;
+	snprintf(other, sizeof other, "%s/shm", primary);
+	mkdir(other, 0700);
+	snprintf(other, sizeof other, "%s/shm/f", primary);
+	put_file(other, "upper");
+	snprintf(other, sizeof other, "%s/hosts", primary);
+	put_file(other, "upper");
+	snprintf(other, sizeof other, "%s/seen", primary);
+	put_file(other, "upper");
+	bad |= one_epoch(&p, 1) != 0;
+	put_file(other, "again");
+	snprintf(other, sizeof other, "%s/hosts", primary);
+	put_file(other, "again");
+	bad |= one_epoch(&p, 1) != 0;
+	snprintf(path, sizeof path, "%s/hosts", copy);
+	int fd = open(path, O_RDONLY);
+	bad |= read(fd, text, 6) != 6 || strcmp(text, "docker") != 0;
+	close(fd);
+	snprintf(path, sizeof path, "%s/seen", copy);
+	fd = open(path, O_RDONLY);
+	bad |= read(fd, text, 6) != 5 || memcmp(text, "again", 5) != 0;
+	close(fd);
+	snprintf(path, sizeof path, "%s/shm/f", copy);
+	bad |= access(path, F_OK) == 0;
+	snprintf(path, sizeof path, "%s/hosts", copy);
+	umount2(path, MNT_DETACH);
+	snprintf(path, sizeof path, "%s/shm", copy);
+	umount2(path, MNT_DETACH);
+	close_pair(&p);
+	trees_remove(base);
+	CHECK(!bad);
+}
+
 TEST(an_unchanged_tree_reads_no_content)
 {
 	char primary[256], copy[256];
@@ -563,6 +609,7 @@ int main(void)
 	RUN(paths_that_lead_out_are_refused);
 	RUN(hostile_operations_stay_inside);
 	RUN(links_lead_nowhere);
+	RUN(what_is_behind_a_mount_is_left_alone);
 	RUN(random_trees_on_a_disk);
 	RUN(random_trees_on_tmpfs);
 	RUN(random_writable_layers);

@@ -204,14 +204,15 @@ export class Agent implements AgentService {
 function refuseFailed(container: string, results: CheckResult[]): void {
   const failed = results.filter(({ status }) => status === "failed");
   if (failed.length === 0) return;
-  const unreachable = failed.every(({ name }) => name === "peer");
-  throw new FtError({
-    code: unreachable ? "PEER_UNREACHABLE" : "PREFLIGHT_FAILED",
+  const fields = {
     subject: `container ${container}`,
     message: failed.map(({ name, host, reason }) => `${name} (${host}): ${reason}`).join("; "),
     hint: failed.flatMap(({ remedy }) => (remedy ? [remedy] : [])).join(" "),
-    exitCode: unreachable ? ExitCode.peerUnreachable : ExitCode.preflightFailed,
-  });
+  };
+  if (failed.every(({ name }) => name === "peer")) {
+    throw new FtError({ ...fields, code: "PEER_UNREACHABLE", exitCode: ExitCode.peerUnreachable });
+  }
+  throw new FtError({ ...fields, code: "PREFLIGHT_FAILED", exitCode: ExitCode.preflightFailed });
 }
 
 function requirePrimary(pair: Pair, host: string): void {

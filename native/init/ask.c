@@ -66,7 +66,8 @@ static bool send_request(int fd, char *const *words)
 		}
 		length += (size_t)added;
 	}
-	return send(fd, line, length, MSG_NOSIGNAL) == (ssize_t)length;
+	/* EPIPE: it has closed already, but may have said why (`busy`). */
+	return send(fd, line, length, MSG_NOSIGNAL) == (ssize_t)length || errno == EPIPE;
 }
 
 /* Prints what comes until the reply, or, for a subscriber, until the end of either side. */

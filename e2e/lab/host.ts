@@ -93,7 +93,8 @@ export async function startDaemon(
 ): Promise<void> {
   const script = [
     '[ "$3" = - ] || echo 0 > "$3/cgroup.procs"',
-    "log=$1 pidfile=$2; shift 3; cd /",
+    // The file of the one before would be taken for the new one's.
+    'log=$1 pidfile=$2; shift 3; cd /; rm -f "$pidfile"',
     // The pid file is whole before anyone can look: written aside, then renamed.
     'exec setsid -f sh -c \'echo $$ > "$0.new" && mv "$0.new" "$0" && exec "$@"\' "$pidfile" "$@" >> "$log" 2>&1 < /dev/null',
   ].join("\n");

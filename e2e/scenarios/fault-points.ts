@@ -1,4 +1,5 @@
 /** A failure at every named phase of an epoch and of a takeover. */
+import { FtError } from "../../orchestrator/errors/error.js";
 import { FAULT_POINTS, type FaultPoint } from "../../orchestrator/faults/faults.js";
 import type { Host } from "../runner/hosts.js";
 import { type Context, type Loaded, type Scenario, underLoad } from "../runner/scenario.js";
@@ -27,7 +28,14 @@ export async function arm(
   skip: number,
 ): Promise<void> {
   context.pool.altered(host);
-  await context.hosts.agent(host, "restart", { FTCTL_FAULT: `${point}:${action}:${skip}` });
+  const env = { FTCTL_FAULT: `${point}:${action}:${skip}` };
+  try {
+    await context.hosts.agent(host, "restart", env);
+  } catch (error) {
+    // It may pass the point, and die of it, before anyone has seen it start.
+    const early = error instanceof FtError && error.code === "LAB_AGENT_ENDED";
+    if (!(early && action === "crash")) throw error;
+  }
 }
 
 /** Restarts what the fault has killed, with nothing armed, and waits for protection. */

@@ -70,6 +70,8 @@ export const limits = {
   askPeerTimeoutMs: 60,
   reprotectRetryMs: 2_000,
   restoreAttemptsMax: 3,
+  takeoverAttemptsMax: 3,
+  takeoverRetryMs: 200,
   pairTickMs: 250,
   renewalCheckIntervalMs: 24 * 3_600_000,
   /** From the start of a protected container to its first committed epoch. */

@@ -75,7 +75,7 @@ export const pairMethods = defineMethods({
       pair: pairId,
       generation: z.int(),
       epoch: z.int(),
-      reason: z.enum(["switchover", "lan-lost", "application-crashed", "operator"]),
+      reason: z.enum(["switchover", "lan-lost", "application-crashed", "host-lost", "operator"]),
     }),
     reply: z.strictObject({
       done: z.boolean(),

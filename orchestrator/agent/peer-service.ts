@@ -145,7 +145,7 @@ async function answerTakeOver(
   pair: Pair,
   generation: number,
   epoch: number,
-  reason: "switchover" | "lan-lost" | "application-crashed" | "operator",
+  reason: "switchover" | "lan-lost" | "application-crashed" | "host-lost" | "operator",
 ): Promise<{ done: boolean; generation: number; why?: string }> {
   const refuse = (why: string) => ({ done: false, generation: pair.record.generation, why });
   const { record, store } = pair;

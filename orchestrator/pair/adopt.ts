@@ -95,6 +95,6 @@ export async function resumeTakeover(pair: Pair): Promise<void> {
     pair.enter("failed", "the standby container is gone in the middle of a takeover");
     return;
   }
-  pair.store = await host.parts.openStore(record, app);
+  pair.store ??= await host.parts.openStore(record, app);
   await takeOver(pair, "host-lost");
 }

@@ -22,11 +22,13 @@ export async function handOver(pair: Pair, reason: TakeoverReason): Promise<void
   }
   const epoch = pair.loop?.committed ?? 0;
   await stopEpochs(pair, "handing over");
-  await pair.requireGate().mode("closed", generation);
+  // Without a gate (this host has just come back) there is nothing that could speak.
+  await pair.gate?.mode("closed", generation);
   const answer = await ask(pair, id, generation + 1, epoch, reason);
   if (answer === "unknown") {
+    // A host that has just come back has nothing that could be blocked: it asks again.
     pair.enter(
-      "blocked",
+      reason === "host-lost" ? "starting" : "blocked",
       `${pair.record.peer} did not say whether it took over; nothing leaves here until it does`,
     );
     return;
@@ -59,7 +61,7 @@ async function ask(
 /** The standby said no: this host goes on, in a generation above anything the standby may have begun. */
 async function resume(pair: Pair, peerGeneration: number, reason: TakeoverReason): Promise<void> {
   await pair.save({ generation: Math.max(peerGeneration, pair.record.generation) + 1 });
-  if (reason === "application-crashed") await coldStart(pair, "hold");
+  if (reason === "application-crashed" || reason === "host-lost") await coldStart(pair, "hold");
   else await pair.requireGate().mode("hold", pair.record.generation);
   pair.enter("blocked", "the handover did not happen; protection starts again");
   await pair.refreshPeer();

@@ -247,7 +247,9 @@ export class Pair {
         agentSilentForMs: since(this.peerAgentSilentSinceMs),
         generation: this.peerStatus.generation,
         role: this.peerStatus.role,
-        standbyReady: this.peerStatus.standbyReady,
+        standbyReady:
+          this.peerStatus.standbyReady && this.peerStatus.generation === this.record.generation,
+        restorableEpoch: this.peerStatus.committedEpoch,
         lan: this.peerLan === "unknown" ? this.peerStatus.lan : this.peerLan,
       },
       application: { state: this.applicationState, crashesInARow: this.crashesInARow },

@@ -21,6 +21,7 @@ const base: PairSight = {
     generation: 4,
     role: "standby",
     standbyReady: true,
+    restorableEpoch: 7,
     lan: "up",
   },
   application: { state: "running", crashesInARow: 0 },
@@ -102,6 +103,26 @@ describe("a primary", () => {
     expect(
       planPair(sight({ state: "blocked", epochs: "off", peer, reprotectPausedForMs: 10 })),
     ).toEqual([]);
+  });
+});
+
+describe("a primary whose host came back", () => {
+  const back = { state: "starting", application: { state: "none", crashesInARow: 0 } } as const;
+  it("waits for the peer's word", () => {
+    expect(planPair(sight({ ...back, peer: { agent: "silent", standbyReady: false } }))).toEqual(
+      [],
+    );
+  });
+  it("lets the standby go on that still has the memory", () => {
+    expect(planPair(sight(back))).toEqual([{ kind: "handOver", reason: "host-lost" }]);
+  });
+  it("starts from its files when there is nothing to go on from", () => {
+    const peer = { standbyReady: false, restorableEpoch: 0, role: "none" } as const;
+    expect(kinds(planPair(sight({ ...back, peer })))).toEqual(["coldStart"]);
+  });
+  it("starts from its own files when it may have run alone", () => {
+    const policy = { failover: "manual" } as const;
+    expect(kinds(planPair(sight({ ...back, policy })))).toEqual(["coldStart"]);
   });
 });
 

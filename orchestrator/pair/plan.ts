@@ -37,6 +37,8 @@ export interface PairSight {
     role: Role | "none" | "unknown";
     /** The standby is there, warm, of this generation. */
     standbyReady: boolean;
+    /** Last epoch that the standby holds; 0 = none. */
+    restorableEpoch: number;
     lan: "up" | "down" | "unknown";
   };
   application: {
@@ -148,11 +150,17 @@ function planPrimary(sight: PairSight, witness: Witness): PairStep[] {
 
 /**
  * The primary's host came back and its container does not run: the peer may have taken over meanwhile, so it is asked
- * first. If it has not, the service starts from its files, as after any crash. Without an answer only a person may say so.
+ * first. If it has not but could (its takeover failed, or both hosts went down), it still has the memory and the
+ * connections, so it is asked to. Else the service starts from its files, as after any crash. Without an answer
+ * only a person may say so.
  */
-function planColdStart({ application, peer, generation, order }: PairSight): PairStep[] {
+function planColdStart({ application, peer, generation, order, policy }: PairSight): PairStep[] {
   if (application.state !== "none") return [];
   if (order === "failover") return [{ kind: "coldStart", reason: "ordered by the operator" }];
+  // Under manual failover the primary may have run alone: then its own files are newer than the standby's checkpoint.
+  if (peer.standbyReady && peer.restorableEpoch > 0 && policy.failover === "automatic") {
+    return [{ kind: "handOver", reason: "host-lost" }];
+  }
   return peer.agent === "answers" && peer.generation <= generation && peer.role !== "primary"
     ? [{ kind: "coldStart", reason: "this host came back and nobody took over" }]
     : [];

@@ -4,7 +4,7 @@ import { limits } from "../limits.js";
 import { resumeTakeover } from "./adopt.js";
 import { handOver } from "./handover.js";
 import type { Pair } from "./pair.js";
-import type { PairStep } from "./plan.js";
+import type { PairStep, TakeoverReason } from "./plan.js";
 import { coldStart, restartApplication, startEpochs, stopEpochs } from "./primary.js";
 import { standDown } from "./standdown.js";
 import { takeOver } from "./takeover.js";
@@ -28,7 +28,7 @@ export async function executeStep(pair: Pair, step: PairStep): Promise<void> {
     case "askPeer":
       return askPeer(pair);
     case "takeOver":
-      return takeOver(pair, step.reason);
+      return insistOnTakeover(pair, step.reason);
     case "handOver":
       return handOver(pair, step.reason);
     case "restartApplication":
@@ -88,6 +88,19 @@ async function buildStandby(pair: Pair): Promise<void> {
   } catch (error) {
     pair.reprotectNotBeforeMs = pair.host.clock.nowMs() + limits.reprotectRetryMs;
     throw error;
+  }
+}
+
+/** Nobody else can go on: a takeover that failed is tried again, from its beginning, a few times. */
+async function insistOnTakeover(pair: Pair, reason: TakeoverReason): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await takeOver(pair, reason);
+    } catch (error) {
+      if (attempt >= limits.takeoverAttemptsMax) throw error;
+      pair.event("takeover-retried", "warning", `attempt ${attempt} failed: ${String(error)}`);
+      await pair.host.clock.sleep(limits.takeoverRetryMs);
+    }
   }
 }
 

@@ -117,6 +117,8 @@ async function restore(takeover: Takeover): Promise<void> {
       message: "the standby container does not run",
     });
   }
+  // An earlier attempt came this far: it lives already, and nothing of it has left.
+  if (app.pid > 0) return;
   for (let attempt = 1; ; attempt += 1) {
     try {
       const result = await pair.host.parts.restore(pair.record, app, imagesDir);

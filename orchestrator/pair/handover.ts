@@ -31,7 +31,7 @@ export async function handOver(pair: Pair, reason: TakeoverReason): Promise<void
       reason === "host-lost" ? "starting" : "blocked",
       `${pair.record.peer} did not say whether it took over; nothing leaves here until it does`,
     );
-    return;
+    return pair.refreshPeer();
   }
   if (answer.done) return standDown(pair, answer.generation);
   pair.event(

@@ -6,25 +6,46 @@ import type { Shipper, Spool } from "../epoch/ports.js";
 import { FtError, invariant } from "../errors/error.js";
 import { limits } from "../limits.js";
 import type { Pair } from "./pair.js";
-import type { Application } from "./ports.js";
+import type { Application, PairDumper } from "./ports.js";
 
 /**
  * From alone (or blocked) to protected: files first while the application runs, then output is held, then the
  * first full checkpoint. The state becomes `protected` when the standby has committed it.
  */
 export async function startEpochs(pair: Pair): Promise<void> {
-  const { app, record, host, policy } = pair;
+  const { app, record, host } = pair;
   invariant(app !== undefined && pair.loop === undefined, "a running application, no epochs yet");
   if (pair.state !== "syncing") pair.enter("syncing", `first checkpoint to ${record.peer}`);
-  const gate = pair.requireGate();
-  const facts = await gate.facts();
+  const facts = await pair.requireGate().facts();
   const lastEpoch = Math.max(record.lastEpoch, facts.epoch);
-  pair.dumper ??= await host.parts.openDumper(record, app);
-  const shipper = host.parts.shipper(record);
-  const spool = spoolIn(host.spoolDir(record.id));
-  await mkdir(host.spoolDir(record.id), { recursive: true, mode: 0o700 });
-  await presync(pair, shipper, spool);
-  await gate.mode("hold", record.generation, lastEpoch + 1);
+  const dir = host.spoolDir(record.id);
+  await mkdir(dir, { recursive: true, mode: 0o700 });
+  const parts = {
+    dumper: await host.parts.openDumper(record, app),
+    shipper: host.parts.shipper(record),
+    spool: spoolIn(dir),
+  };
+  try {
+    await presync(pair, parts);
+    await pair.requireGate().mode("hold", record.generation, lastEpoch + 1);
+  } catch (error) {
+    // What was shipped may have been refused or not: the next try begins a chain of files of its own.
+    parts.shipper.close();
+    await parts.dumper.stop();
+    throw error;
+  }
+  startLoop(pair, parts, lastEpoch);
+}
+
+interface EpochParts {
+  dumper: PairDumper;
+  shipper: Shipper & { close(): void };
+  spool: Spool;
+}
+
+function startLoop(pair: Pair, { dumper, shipper, spool }: EpochParts, lastEpoch: number): void {
+  const { host, record, policy } = pair;
+  pair.dumper = dumper;
   pair.loopLost = false;
   const { stoppable, stop } = stoppableShipper(shipper);
   pair.stopShipping = () => {
@@ -33,7 +54,7 @@ export async function startEpochs(pair: Pair): Promise<void> {
   };
   pair.loop = new EpochLoop(
     {
-      dumper: pair.dumper,
+      dumper,
       shipper: stoppable,
       releaser: { release: (epoch) => pair.requireGate().commit(epoch) },
       spool,
@@ -59,14 +80,14 @@ export async function startEpochs(pair: Pair): Promise<void> {
  * Files travel before the first freeze, so that the freeze only has to find what changed meanwhile. In parts, as each
  * blob is bounded.
  */
-async function presync(pair: Pair, shipper: Shipper, spool: Spool): Promise<void> {
+async function presync(pair: Pair, { dumper, shipper, spool }: EpochParts): Promise<void> {
   const { generation } = pair.record;
   const path = spool.pathOf(0);
   for (let part = 0; part < limits.presyncPartsMax; part += 1) {
     try {
-      const { bytes, more } = await pair.dumper!.presync(path, generation);
+      const { bytes, more } = await dumper.presync(path, generation);
       await shipper.ship({ epoch: 0, base: 0, generation, path, bytes });
-      await pair.dumper!.acked(0);
+      await dumper.acked(0);
       if (!more) return;
     } finally {
       await spool.remove(0);

@@ -15,10 +15,11 @@ import { LabHosts } from "../runner/hosts.js";
 import { buildImage, Service } from "../runner/service.js";
 import { outFolder, specOf } from "../runner/workloads.js";
 import { asOnTheMachine, type Configuration, configurations } from "./configurations.js";
+import { measureIdle } from "./idle.js";
 import { type BenchWorkload, buildLoadGenerator } from "./load-generator.js";
 import { commitId, describeMachine } from "./machine.js";
 import { measureOutage, measureRow } from "./measure.js";
-import type { BenchResult, BenchRow } from "./rows.js";
+import type { BenchResult, BenchRow, IdleCpu } from "./rows.js";
 import { table } from "./table.js";
 
 /** Kills are measured at the default epoch. */
@@ -127,8 +128,14 @@ async function main(): Promise<void> {
   const options = settings();
   const { hosts, started } = await LabHosts.up(["alpha", "beta"], say);
   let rows: BenchRow[];
+  let idle: IdleCpu;
   try {
     rows = await bench(hosts, options);
+    say("… idle");
+    await asOnTheMachine(hosts);
+    const service = new Service(hosts, specOf("redis"));
+    await buildImage(service.spec);
+    idle = await measureIdle(service, options.seconds * 3_000);
     await asOnTheMachine(hosts);
   } finally {
     if (started && !options.keep) await hosts.down();
@@ -136,12 +143,16 @@ async function main(): Promise<void> {
   const result: BenchResult = {
     machine: await describeMachine(),
     commit: await commitId(),
+    idle,
     rows,
   };
   mkdirSync(outFolder(), { recursive: true });
   writeFileSync(join(outFolder(), "bench.json"), `${JSON.stringify(result, null, 2)}\n`);
   if (options.plots) writePlots(join(checkoutRoot(), "docs/plots"), rows);
   process.stdout.write(`${table(rows)}\n`);
+  process.stdout.write(
+    `idle, of one core: agent ${idle.agentPercent} %, gate ${idle.gatePercent} %, dump ${idle.helpersPercent} %\n`,
+  );
 }
 
 main().catch((error: unknown) => {

@@ -26,9 +26,17 @@ export interface Machine {
   docker: string;
 }
 
+/** CPU of the product's processes, in percent of one core, while a protected service has nothing to do. */
+export interface IdleCpu {
+  agentPercent: number;
+  gatePercent: number;
+  helpersPercent: number;
+}
+
 export interface BenchResult {
   machine: Machine;
   commit: string;
+  idle?: IdleCpu;
   rows: BenchRow[];
 }
 

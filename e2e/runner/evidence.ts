@@ -12,6 +12,11 @@ const questions: Record<string, string[]> = {
   "events.json": ["ftctl", "events", "-o", "json"],
   "docker-ps.txt": ["docker", "ps", "-a", "--no-trunc"],
   "links.txt": ["ip", "-d", "addr"],
+  "sockets.txt": [
+    "sh",
+    "-c",
+    "for p in $(docker ps -q | xargs -r docker inspect -f '{{.State.Pid}}'); do nsenter -t $p -n ss -tanoi; done",
+  ],
   "processes.txt": ["ps", "-eo", "pid,ppid,stat,etime,args"],
 };
 

@@ -72,6 +72,7 @@ export class Checkpointer {
   readonly #exited: Promise<void>;
   #onFrozen: Watcher = () => {};
   #onThawed: Watcher = () => {};
+  #onGone: (error: FtError) => void = () => {};
 
   private constructor(child: ChildProcess, subject: string) {
     this.#child = child;
@@ -81,6 +82,8 @@ export class Checkpointer {
       subject: `checkpoints of ${subject}`,
       timeoutMs: limits.dumpTimeoutMs,
     });
+    // `stop` closes the line without an error.
+    this.#client.on("close", (error) => error && this.#onGone(error));
     this.#client.on("event", ({ name, fields }) => {
       if (name === "frozen") this.#onFrozen(fields.number("epoch"), 0);
       if (name === "thawed")
@@ -121,6 +124,11 @@ export class Checkpointer {
     this.#onFrozen = listener;
   }
 
+  /** It died or hung, without having been told to stop. */
+  onGone(listener: (error: FtError) => void): void {
+    this.#onGone = listener;
+  }
+
   onThawed(listener: Watcher): void {
     this.#onThawed = listener;
   }
@@ -156,6 +164,7 @@ export class Checkpointer {
 
   /** Ends ftdump, which thaws first. One that hangs is killed: the hook in CRIU thaws then. */
   async stop(): Promise<void> {
+    this.#onGone = () => {};
     if (!this.#client.closed) {
       await this.#client.request("quit", {}, limits.gateCommandTimeoutMs).catch(() => {});
       this.#client.close();

@@ -18,6 +18,8 @@ export interface CheckpointStoreOptions {
   rootPid: number;
   roots: string;
   subject: string;
+  /** It died or hung, without having been told to stop. */
+  onGone: (error: FtError) => void;
 }
 
 export interface StoreStatus {
@@ -81,6 +83,8 @@ export class CheckpointStore {
       const hello = await store.ask("hello", {});
       store.lastEpoch = hello.number("epoch");
       store.lastGeneration = hello.number("generation");
+      // `stop` closes the line without an error.
+      line.on("close", (error) => error && options.onGone(error));
       return store;
     } catch (error) {
       await store.stop();

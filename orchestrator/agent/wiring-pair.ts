@@ -34,8 +34,8 @@ export function pairParts(shared: AgentShared): PairParts {
   return {
     container: containerControl({ engine, initProgram, clock }),
     openGate: (setup) => openGate(shared, setup),
-    openDumper: (record, app) => openDumper(shared, record, app),
-    openStore: (record, app) => openStore(shared, record, app),
+    openDumper: (record, app, onGone) => openDumper(shared, record, app, onGone),
+    openStore: (record, app, onGone) => openStore(shared, record, app, onGone),
     shipper: (record) => shipper(shared, record),
     forget: (pair) => rm(pairPaths(config.runDir, pair).dir, { recursive: true, force: true }),
     async restore(record, app, imagesDir) {
@@ -191,6 +191,7 @@ async function openDumper(
   shared: AgentShared,
   record: PairRecord,
   app: Application,
+  onGone: () => void,
 ): Promise<PairDumper> {
   const { config } = shared;
   const paths = await writeRoots(shared, record, app);
@@ -209,6 +210,7 @@ async function openDumper(
     kdat: join(config.runDir, "kdat"),
     subject: `container ${record.name}`,
   });
+  checkpointer.onGone(onGone);
   return {
     async dump({ epoch, base, generation, path }) {
       const result = await checkpointer.dump({ epoch, base, generation, path });
@@ -229,6 +231,7 @@ async function openStore(
   shared: AgentShared,
   record: PairRecord,
   app: Application,
+  onGone: () => void,
 ): Promise<StoreControl> {
   const { config } = shared;
   const paths = await writeRoots(shared, record, app);
@@ -242,6 +245,7 @@ async function openStore(
     rootPid: app.initPid,
     roots: paths.roots,
     subject: `standby of ${record.name}`,
+    onGone,
   });
   return {
     get epoch() {

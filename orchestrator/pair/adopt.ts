@@ -4,7 +4,7 @@
  */
 import type { Pair } from "./pair.js";
 import type { Application } from "./ports.js";
-import { warmUp } from "./standby.js";
+import { openStore, warmUp } from "./standby.js";
 import { tearDown } from "./standdown.js";
 import { takeOver } from "./takeover.js";
 
@@ -76,8 +76,7 @@ async function openGate(pair: Pair, app: Application): Promise<void> {
 
 /** Restored already: go live. Not yet: once more, from a clean container. */
 export async function resumeTakeover(pair: Pair): Promise<void> {
-  const { host, record } = pair;
-  const { app } = pair;
+  const { app, record } = pair;
   const epoch = record.lastEpoch;
   if (app && app.pid > 0) {
     await pair.requireGate().mode("open", record.generation);
@@ -95,6 +94,6 @@ export async function resumeTakeover(pair: Pair): Promise<void> {
     pair.enter("failed", "the standby container is gone in the middle of a takeover");
     return;
   }
-  pair.store ??= await host.parts.openStore(record, app);
+  if (!pair.store) await openStore(pair);
   await takeOver(pair, "host-lost");
 }

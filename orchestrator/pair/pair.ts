@@ -216,6 +216,24 @@ export class Pair {
     await this.committing;
   }
 
+  /** ftstore died. The planner opens it again. */
+  storeGone(): void {
+    this.store = undefined;
+    this.event(
+      "store-lost",
+      "warning",
+      "ftstore went away: no epoch is committed until it is back",
+    );
+    this.consider();
+  }
+
+  /** ftdump died; it has thawed what it froze. The epochs begin anew with another one. */
+  dumperGone(): void {
+    this.loopLost = this.loop !== undefined;
+    this.event("dumper-lost", "warning", "ftdump went away: output waits for the next checkpoint");
+    this.consider();
+  }
+
   /** The peer's gate is still silent though its agent answered a while ago. */
   askAgain(): void {
     if (this.peerBeat === "silent" && this.peerAgent === "answers") this.peerAgent = "unknown";
@@ -258,6 +276,7 @@ export class Pair {
       lanDownForMs: since(this.lanDownSinceMs),
       lanBackForMs: since(this.lanBackSinceMs),
       restorableEpoch: this.store?.epoch ?? 0,
+      store: this.store ? "open" : "none",
       epochs: this.loopLost ? "lost" : this.loop ? "running" : "off",
       reprotectPausedForMs: pausedForMs > 0 ? pausedForMs : undefined,
       order: this.order,

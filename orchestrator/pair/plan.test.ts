@@ -30,6 +30,7 @@ const base: PairSight = {
   lanDownForMs: undefined,
   lanBackForMs: undefined,
   restorableEpoch: 0,
+  store: "none",
   epochs: "running",
   reprotectPausedForMs: undefined,
   order: undefined,
@@ -49,6 +50,7 @@ const standby = (change: Change): PairSight =>
     role: "standby",
     state: "warm",
     restorableEpoch: 9,
+    store: "open",
     epochs: "off",
     application: { state: "none", crashesInARow: 0 },
     ...change,
@@ -149,6 +151,10 @@ describe("a standby", () => {
     // An isolated host whose links come back one after the other must not be the faster one.
     expect(planPair(standby({ peer: dead, lanBackForMs: 499 }))).toEqual([]);
     expect(kinds(planPair(standby({ peer: dead, lanBackForMs: 500 })))).toEqual(["takeOver"]);
+  });
+  it("opens its store again when that died, before anything else", () => {
+    const steps = planPair(standby({ peer: dead, store: "none", restorableEpoch: 0 }));
+    expect(kinds(steps)).toEqual(["openStore"]);
   });
   it("waits for the operator under manual failover", () => {
     const manual = { policy: { failover: "manual" as const }, peer: dead };

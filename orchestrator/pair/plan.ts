@@ -53,6 +53,7 @@ export interface PairSight {
   lanBackForMs: number | undefined;
   /** Standby: last whole epoch in the store; 0 = none. */
   restorableEpoch: number;
+  store: "open" | "none";
   /** Primary: the epoch loop runs / has given up. */
   epochs: "off" | "running" | "lost";
   /** Last try to (re)build the standby failed: not before this is over. */
@@ -98,6 +99,7 @@ export type PairStep =
   | { kind: "restartApplication" }
   | { kind: "coldStart"; reason: string }
   | { kind: "resumeTakeover" }
+  | { kind: "openStore" }
   | { kind: "endProtection"; reason: string }
   | { kind: "standDown"; generation: number };
 
@@ -212,6 +214,7 @@ function lanLost({ lan, lanDownForMs, peer, policy }: PairSight): boolean {
 function planStandby(sight: PairSight, witness: Witness): PairStep[] {
   const { peer, state, order, policy } = sight;
   if (state !== "warm" && state !== "awaitingOperator") return [];
+  if (sight.store === "none") return [{ kind: "openStore" }];
   if (order === "failover") return [{ kind: "takeOver", reason: "operator" }];
   const lost = primaryLost(sight);
   if (lost === "ask") return [{ kind: "askPeer" }];
@@ -274,6 +277,7 @@ export function describeStep(step: PairStep): string {
     case "askPeer":
     case "restartApplication":
     case "resumeTakeover":
+    case "openStore":
       return step.kind;
     default:
       return unreachable(step);

@@ -104,8 +104,9 @@ export interface RestoreResult {
 export interface PairParts {
   container: ContainerControl;
   openGate(setup: GateSetup): Promise<GateControl>;
-  openDumper(record: PairRecord, app: Application): Promise<PairDumper>;
-  openStore(record: PairRecord, app: Application): Promise<StoreControl>;
+  /** `onGone`: it died or hung, without having been told to stop. */
+  openDumper(record: PairRecord, app: Application, onGone: () => void): Promise<PairDumper>;
+  openStore(record: PairRecord, app: Application, onGone: () => void): Promise<StoreControl>;
   shipper(record: PairRecord): Shipper & { close(): void };
   restore(record: PairRecord, app: Application, imagesDir: string): Promise<RestoreResult>;
   /** Removes what is left of the pair on the run dir's tmpfs. Nothing of it may run any more. */

@@ -21,7 +21,7 @@ export async function startEpochs(pair: Pair): Promise<void> {
   const dir = host.spoolDir(record.id);
   await mkdir(dir, { recursive: true, mode: 0o700 });
   const parts = {
-    dumper: await host.parts.openDumper(record, app),
+    dumper: await host.parts.openDumper(record, app, () => pair.dumperGone()),
     shipper: host.parts.shipper(record),
     spool: spoolIn(dir),
   };

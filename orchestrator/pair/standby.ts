@@ -1,5 +1,5 @@
 /** What a standby does: be built, be kept warm with epochs, say how it is. */
-import { FtError } from "../errors/error.js";
+import { FtError, invariant } from "../errors/error.js";
 import type { Pair } from "./pair.js";
 import { attachGate } from "./primary.js";
 import type { PairRecord } from "./record.js";
@@ -22,10 +22,20 @@ export async function warmUp(pair: Pair): Promise<void> {
   pair.app = await host.parts.container.start(record.containerId);
   await attachGate(pair, pair.app, "wide");
   await pair.requireGate().mode("closed", record.generation);
-  pair.store = await host.parts.openStore(record, pair.app);
+  await openStore(pair);
   pair.accept();
   pair.enter("warm", `waits for epochs of ${record.peer}`);
   await pair.tick();
+}
+
+/** Also after ftstore died: its state is on a tmpfs, and a commit that was acknowledged is there again. */
+export async function openStore(pair: Pair): Promise<void> {
+  const { app, host, record } = pair;
+  invariant(app !== undefined, "a store belongs to a standby container");
+  const store = await host.parts.openStore(record, app, () => {
+    if (pair.store === store) pair.storeGone();
+  });
+  pair.store = store;
 }
 
 /** An epoch has arrived at `path`: verified and committed, or refused by name. The reply releases output. */

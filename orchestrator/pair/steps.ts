@@ -6,6 +6,7 @@ import { handOver } from "./handover.js";
 import type { Pair } from "./pair.js";
 import type { PairStep, TakeoverReason } from "./plan.js";
 import { coldStart, restartApplication, startEpochs, stopEpochs } from "./primary.js";
+import { openStore } from "./standby.js";
 import { standDown } from "./standdown.js";
 import { takeOver } from "./takeover.js";
 
@@ -37,6 +38,8 @@ export async function executeStep(pair: Pair, step: PairStep): Promise<void> {
       return startCold(pair, step.reason);
     case "resumeTakeover":
       return resumeTakeover(pair);
+    case "openStore":
+      return openStore(pair);
     case "endProtection":
       return endProtection(pair, step.reason);
     case "standDown":

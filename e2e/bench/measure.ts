@@ -2,6 +2,8 @@
 
 import { brokenPromises, verdictOf } from "../checkers/verdict.js";
 import { outageMsAround } from "../clients/latency.js";
+import type { Host } from "../runner/hosts.js";
+import { poll } from "../runner/poll.js";
 import type { Service } from "../runner/service.js";
 import { applicationPid, type Configuration, type Running } from "./configurations.js";
 import { cgroupCpuUs, residentMiB } from "./cpu.js";
@@ -79,8 +81,8 @@ export async function measureOutage(
   kills: number,
 ): Promise<{ p50: number; max: number }> {
   const outagesMs: number[] = [];
-  let [primary, standby] = ["alpha", "beta"];
   for (let i = 0; i < kills; i += 1) {
+    const { primary, standby } = await direction(service);
     const client = await service.load({ connections, stallMsMax: 60_000 });
     try {
       await client.makesProgress(connections * 10, 30_000);
@@ -95,8 +97,21 @@ export async function measureOutage(
     }
     await service.untilTakenOver(standby, 30_000);
     await service.hosts.boot(primary);
-    await service.untilProtected(standby, 60_000);
-    [primary, standby] = [standby, primary];
   }
   return { p50: round(median(outagesMs)), max: round(Math.max(...outagesMs)) };
+}
+
+/** Which way the pair points now; waits until it is protected. */
+async function direction(service: Service): Promise<{ primary: Host; standby: Host }> {
+  const [first = "alpha", second = "beta"] = service.hosts.hosts;
+  return poll("a protected pair", 60_000, async () => {
+    for (const [primary, standby] of [
+      [first, second],
+      [second, first],
+    ] as const) {
+      const view = await service.ftctl.status(primary, service.name).catch(() => undefined);
+      if (view?.role === "primary" && view.state === "protected") return { primary, standby };
+    }
+    return undefined;
+  });
 }

@@ -80,7 +80,7 @@ install: build ## ftctl and its service on this host
 	scripts/install.sh
 
 lint: node_modules/.package-lock.json ## style and suspicious code
-	npx biome ci .
+	node_modules/@biomejs/cli-linux-*/biome ci .
 
 clean: ## remove what was built; keeps the lab and its caches
 	rm -rf build dist node_modules e2e/out

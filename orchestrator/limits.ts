@@ -72,7 +72,9 @@ export const limits = {
   restoreAttemptsMax: 3,
   takeoverAttemptsMax: 3,
   takeoverRetryMs: 200,
-  pairTickMs: 250,
+  pairTickMs: 400,
+  /** Of a pair that is well, only every so many rounds of `peerStatusIntervalMs`. */
+  settledPeerStatusRounds: 5,
   renewalCheckIntervalMs: 24 * 3_600_000,
   /** From the start of a protected container to its first committed epoch. */
   protectTimeoutMs: 120_000,

@@ -62,8 +62,12 @@ export class Pairs {
     this.ticking = setInterval(() => {
       for (const pair of this.all()) void pair.tick();
     }, limits.pairTickMs);
+    let round = 0;
     this.asking = setInterval(() => {
-      for (const pair of this.all()) void pair.refreshPeer();
+      round += 1;
+      // Where all is well the heartbeats tell what changes; asking is only to be sure.
+      const everybody = round % limits.settledPeerStatusRounds === 0;
+      for (const pair of this.all()) if (everybody || !pair.settled) void pair.refreshPeer();
     }, limits.peerStatusIntervalMs);
   }
 

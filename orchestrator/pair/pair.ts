@@ -357,6 +357,12 @@ export class Pair {
     if (flags.generation > this.peerStatus.generation) void this.refreshPeer();
   }
 
+  /** Nothing is wanted and the peer answered when it was asked last. */
+  get settled(): boolean {
+    const good = this.state === "protected" || this.state === "warm";
+    return good && this.peerAgent === "answers" && this.peerBeat === "alive";
+  }
+
   /** Asks the peer's agent how it sees the pair. Failure is a fact too. */
   async refreshPeer(): Promise<void> {
     const { role, generation } = this.record;
@@ -370,7 +376,7 @@ export class Pair {
     this.consider();
   }
 
-  /** Called by the agent's clock about four times a second. */
+  /** Called by the agent's clock some times a second: the gate takes an agent that is silent for 1 s for dead. */
   async tick(): Promise<void> {
     const app = {
       none: "none",

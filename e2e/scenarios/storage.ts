@@ -1,5 +1,5 @@
 /** Checkpoints that arrive damaged, a full disk, and files that must match the memory restored. */
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { crc32c } from "../../orchestrator/links/crc32c.js";
 import type { Host } from "../runner/hosts.js";
 import { pause, poll } from "../runner/poll.js";
@@ -38,7 +38,7 @@ function damaged(name: string, damage: Damage, quick: boolean): Scenario {
     run: async (context) => {
       await underLoad(context, {}, async ({ service, primary, standby, client }) => {
         const before = await context.ftctl.status(primary, service.name);
-        await arm(context, primary, "epoch.ship.before", "delay=3000", 10);
+        await arm(context, primary, "epoch.ship.before", "delay=3000", 60);
         await damageSpool(context, primary, before.id, damage);
         await poll("an event for the refused checkpoint", settleMs, async () => {
           const events = await context.ftctl.events(primary, service.name);
@@ -63,6 +63,8 @@ async function damageSpool(
 ): Promise<void> {
   const root = context.hosts.rootOf(host);
   const find = ["find", "/run/ftctl", "-path", `*${pair}*`, "-name", "epoch-*.blob"];
+  // What an earlier agent left in the spool is nobody's.
+  const armedAtMs = Date.now();
   const newest = async () => {
     const files = (await context.hosts.exec(host, find, 5_000)).stdout.split("\n").filter(Boolean);
     const numberOf = (file: string) => Number(/epoch-(\d+)\.blob$/.exec(file)?.[1]);
@@ -74,6 +76,7 @@ async function damageSpool(
     await pause(500);
     // Under load an epoch is gone long before that, unless it is the one that is held; and that one is whole.
     if ((await newest()) !== file) return undefined;
+    if (statSync(`${root}${file}`).mtimeMs < armedAtMs) return undefined;
     writeFileSync(`${root}${file}`, damage(readFileSync(`${root}${file}`)));
     return true;
   });

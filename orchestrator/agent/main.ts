@@ -92,6 +92,7 @@ export async function startAgent(
     records: new PairRecords(join(config.stateDir, "pairs")),
     parts: pairParts(shared),
     peer: (name) => clients.control(name),
+    dropped: (pair) => pairs.delete(pair),
     spoolDir: (pair) => pairPaths(config.runDir, pair).out,
   };
   const service = new Agent(host, pairs, agentParts(shared, host, pairs, recent));

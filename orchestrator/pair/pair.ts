@@ -47,6 +47,8 @@ export interface PairHost {
   records: PairRecords;
   parts: PairParts;
   peer(name: string): PeerControl;
+  /** Takes a pair that was removed off the agent's list. */
+  dropped(pair: string): void;
   /** Where blobs of this pair lie between dump and ship. */
   spoolDir(pair: string): string;
 }
@@ -102,6 +104,7 @@ export class Pair {
   private lan: "up" | "down" = "up";
   private lanDownSinceMs: number | undefined;
   private lanBackSinceMs: number | undefined;
+  private peerUnknownSinceMs: number | undefined;
   private busy: Promise<void> | undefined;
   private failedStep: { kind: string; untilMs: number } | undefined;
   private closed = false;
@@ -268,6 +271,7 @@ export class Pair {
         standbyReady:
           this.peerStatus.standbyReady && this.peerStatus.generation === this.record.generation,
         restorableEpoch: this.peerStatus.committedEpoch,
+        unknownForMs: since(this.peerUnknownSinceMs),
         lan: this.peerLan === "unknown" ? this.peerStatus.lan : this.peerLan,
       },
       application: { state: this.applicationState, crashesInARow: this.crashesInARow },
@@ -369,7 +373,11 @@ export class Pair {
     try {
       this.peerStatus = await this.peer.status(this.record.id, { role, generation });
       this.peerAgent = "answers";
+      this.peerUnknownSinceMs = this.peerStatus.known
+        ? undefined
+        : (this.peerUnknownSinceMs ?? this.host.clock.nowMs());
     } catch {
+      this.peerUnknownSinceMs = undefined;
       this.peerAgent = "silent";
       this.peerStatus = { ...this.peerStatus, standbyReady: false };
     }

@@ -22,6 +22,7 @@ const base: PairSight = {
     role: "standby",
     standbyReady: true,
     restorableEpoch: 7,
+    unknownForMs: undefined,
     lan: "up",
   },
   application: { state: "running", crashesInARow: 0 },
@@ -151,6 +152,12 @@ describe("a standby", () => {
     // An isolated host whose links come back one after the other must not be the faster one.
     expect(planPair(standby({ peer: dead, lanBackForMs: 499 }))).toEqual([]);
     expect(kinds(planPair(standby({ peer: dead, lanBackForMs: 500 })))).toEqual(["takeOver"]);
+  });
+  it("goes away when its primary does not know it, but never with a checkpoint", () => {
+    const empty = { restorableEpoch: 0, peer: { unknownForMs: 5_000 } };
+    expect(kinds(planPair(standby(empty)))).toEqual(["forget"]);
+    expect(planPair(standby({ ...empty, peer: { unknownForMs: 4_999 } }))).toEqual([]);
+    expect(planPair(standby({ ...empty, restorableEpoch: 1 }))).toEqual([]);
   });
   it("opens its store again when that died, before anything else", () => {
     const steps = planPair(standby({ peer: dead, store: "none", restorableEpoch: 0 }));

@@ -39,6 +39,8 @@ export interface PairSight {
     standbyReady: boolean;
     /** Last epoch that the standby holds; 0 = none. */
     restorableEpoch: number;
+    /** Its agent answers that it does not know the pair, for so long; undefined where it does. */
+    unknownForMs: number | undefined;
     lan: "up" | "down" | "unknown";
   };
   application: {
@@ -100,8 +102,12 @@ export type PairStep =
   | { kind: "coldStart"; reason: string }
   | { kind: "resumeTakeover" }
   | { kind: "openStore" }
+  | { kind: "forget"; reason: string }
   | { kind: "endProtection"; reason: string }
   | { kind: "standDown"; generation: number };
+
+/** A standby of a pair that its primary has not known for so long, and that holds no checkpoint, is a leftover. */
+export const LEFTOVER_AFTER_MS = 5_000;
 
 /** A crash that comes back so often right after a start is the application's own: no host will help. */
 export const CRASHES_IN_A_ROW_MAX = 3;
@@ -213,6 +219,15 @@ function lanLost({ lan, lanDownForMs, peer, policy }: PairSight): boolean {
 
 function planStandby(sight: PairSight, witness: Witness): PairStep[] {
   const { peer, state, order, policy } = sight;
+  const leftover = peer.unknownForMs !== undefined && peer.unknownForMs >= LEFTOVER_AFTER_MS;
+  if (leftover && sight.restorableEpoch === 0 && (state === "warm" || state === "preparing")) {
+    return [
+      {
+        kind: "forget",
+        reason: "its primary does not know the pair: left over from a protect that failed",
+      },
+    ];
+  }
   if (state !== "warm" && state !== "awaitingOperator") return [];
   if (sight.store === "none") return [{ kind: "openStore" }];
   if (order === "failover") return [{ kind: "takeOver", reason: "operator" }];
@@ -268,6 +283,7 @@ export function describeStep(step: PairStep): string {
     case "stopEpochs":
     case "endProtection":
     case "coldStart":
+    case "forget":
       return `${step.kind}: ${step.reason}`;
     case "standDown":
       return `stand down for generation ${step.generation}`;

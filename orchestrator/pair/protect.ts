@@ -89,6 +89,8 @@ async function build(
   tell: Tell,
 ): Promise<void> {
   const { host, record } = pair;
+  // Known from the start: the standby asks whether its primary knows it.
+  add(pair);
   tell({ step: "standby", message: `creating the warm standby on ${record.peer}` });
   rollback.add("remove the standby", () => pair.peer.remove(record.id, pair.record.generation));
   await pair.peer.buildStandby(record, (message, done, total) =>
@@ -116,7 +118,6 @@ async function build(
   await coldStart(pair, "open");
   pair.enter("unprotected", "started; no checkpoint yet");
   await pair.refreshPeer();
-  add(pair);
 }
 
 /** The planner starts the epochs as soon as the standby is ready; here it is only waited for. */

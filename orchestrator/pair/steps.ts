@@ -7,7 +7,7 @@ import type { Pair } from "./pair.js";
 import type { PairStep, TakeoverReason } from "./plan.js";
 import { coldStart, restartApplication, startEpochs, stopEpochs } from "./primary.js";
 import { openStore } from "./standby.js";
-import { standDown } from "./standdown.js";
+import { standDown, tearDown } from "./standdown.js";
 import { takeOver } from "./takeover.js";
 
 export async function executeStep(pair: Pair, step: PairStep): Promise<void> {
@@ -40,6 +40,8 @@ export async function executeStep(pair: Pair, step: PairStep): Promise<void> {
       return resumeTakeover(pair);
     case "openStore":
       return openStore(pair);
+    case "forget":
+      return forget(pair, step.reason);
     case "endProtection":
       return endProtection(pair, step.reason);
     case "standDown":
@@ -92,6 +94,14 @@ async function buildStandby(pair: Pair): Promise<void> {
     pair.reprotectNotBeforeMs = pair.host.clock.nowMs() + limits.reprotectRetryMs;
     throw error;
   }
+}
+
+async function forget(pair: Pair, reason: string): Promise<void> {
+  await tearDown(pair);
+  await pair.host.records.remove(pair.record.id);
+  await pair.host.parts.forget(pair.record.id);
+  pair.event("unprotected", "warning", reason);
+  pair.host.dropped(pair.record.id);
 }
 
 /** Nobody else can go on: a takeover that failed is tried again, from its beginning, a few times. */

@@ -232,6 +232,7 @@ export class SimHost {
       } as unknown as PairRecords,
       parts: this.parts(),
       peer: () => this.peer(),
+      dropped: (pair) => this.pairs.delete(pair),
       spoolDir: () => `/tmp/ftctl-simulation-${process.pid}`,
     };
   }

@@ -78,5 +78,6 @@ export const limits = {
   renewalCheckIntervalMs: 24 * 3_600_000,
   /** From the start of a protected container to its first committed epoch. */
   protectTimeoutMs: 120_000,
+  protectStandbySilentMs: 10_000,
   failedStepPauseMs: 500,
 } as const;

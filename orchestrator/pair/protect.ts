@@ -124,7 +124,10 @@ async function build(
 export async function untilProtected(pair: Pair): Promise<void> {
   const { clock } = pair.host;
   const deadlineMs = clock.nowMs() + limits.protectTimeoutMs;
+  let answeredMs = clock.nowMs();
   while (pair.state !== "protected") {
+    if (pair.peerAgent === "answers") answeredMs = clock.nowMs();
+    if (clock.nowMs() - answeredMs > limits.protectStandbySilentMs) throw standbySilent(pair);
     if (clock.nowMs() > deadlineMs || pair.state === "stopped" || pair.state === "failed") {
       throw (
         pair.lastError ??
@@ -139,6 +142,17 @@ export async function untilProtected(pair: Pair): Promise<void> {
     }
     await clock.sleep(20);
   }
+}
+
+function standbySilent(pair: Pair): FtError {
+  return new FtError({
+    code: "PEER_UNREACHABLE",
+    subject: `host ${pair.record.peer}`,
+    message: `its agent has not answered for ${limits.protectStandbySilentMs} ms`,
+    hint: "Check that its agent runs and that the replication link is up.",
+    exitCode: 7,
+    cause: pair.lastError,
+  });
 }
 
 /** A plain container again, on this host (the primary), with the files as they are now. */

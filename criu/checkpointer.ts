@@ -28,6 +28,8 @@ export interface CheckpointerOptions {
   roots: string;
   /** The tasks are never frozen longer; the epoch fails instead. */
   freezeMsMax: number;
+  /** Of changed files in one epoch; a frozen capture beyond it fails, a presync goes on in another part. */
+  filesBytesMax?: number;
   subject: string;
   /** Shared cache of CRIU's kernel probes, on a tmpfs; default: in `work`. */
   kdat?: string;
@@ -221,6 +223,7 @@ export function dumpArguments(options: CheckpointerOptions): string[] {
     gate: options.gate,
     roots: options.roots,
     "freeze-ms-max": options.freezeMsMax,
+    ...(options.filesBytesMax === undefined ? {} : { "files-bytes-max": options.filesBytesMax }),
     "blob-bytes-max": limits.epochBytesMax,
     "log-keep": options.logKeep,
     kdat: options.kdat,

@@ -27,7 +27,7 @@ struct options {
 	const char *toolkit, *hook, *work, *kdat, *gate, *roots, *pair;
 	const char *exclude[EXCLUDES_MAX];
 	size_t excludes;
-	uint64_t log_keep, freeze_ms_max, blob_bytes_max;
+	uint64_t log_keep, freeze_ms_max, blob_bytes_max, files_bytes_max;
 };
 
 static struct dumper dumper = { .base_images = -1, .work = -1, .logs = -1, .kdat = -1 };
@@ -245,18 +245,20 @@ static void serve_lines(void)
 static int usage(void)
 {
 	fprintf(stderr, "usage: ftdump --pair ID --init-pid PID --toolkit DIR --hook LIB --work DIR --gate SOCKET|none --roots FILE\n"
-			"              [--kdat DIR] [--exclude PATH]… [--log-keep 4] [--freeze-ms-max 2000] [--blob-bytes-max 8589934592]\n");
+			"              [--kdat DIR] [--exclude PATH]… [--log-keep 4] [--freeze-ms-max 2000] [--blob-bytes-max 8589934592]\n"
+			"              [--files-bytes-max 4294967296]\n");
 	return 2;
 }
 
 static int parse_options(int argc, char **argv, struct options *out)
 {
-	enum { PAIR = 1, INIT, TOOLKIT, HOOK, WORK, GATE, ROOTS, EXCLUDE, KEEP, FREEZE, BLOB, KDAT };
+	enum { PAIR = 1, INIT, TOOLKIT, HOOK, WORK, GATE, ROOTS, EXCLUDE, KEEP, FREEZE, BLOB, KDAT, FILES };
 	static const struct option known[] = {
 		{ "pair", 1, NULL, PAIR },	   { "init-pid", 1, NULL, INIT }, { "toolkit", 1, NULL, TOOLKIT },
 		{ "hook", 1, NULL, HOOK },	   { "work", 1, NULL, WORK },	  { "gate", 1, NULL, GATE },
 		{ "roots", 1, NULL, ROOTS },	   { "exclude", 1, NULL, EXCLUDE }, { "log-keep", 1, NULL, KEEP },
 		{ "freeze-ms-max", 1, NULL, FREEZE }, { "blob-bytes-max", 1, NULL, BLOB }, { "kdat", 1, NULL, KDAT },
+		{ "files-bytes-max", 1, NULL, FILES },
 		{ NULL, 0, NULL, 0 },
 	};
 	uint64_t number = 0;
@@ -281,6 +283,7 @@ static int parse_options(int argc, char **argv, struct options *out)
 		case KEEP: bad |= line_parse_u64(optarg, &out->log_keep) != 0; break;
 		case FREEZE: bad |= line_parse_u64(optarg, &out->freeze_ms_max) != 0; break;
 		case BLOB: bad |= line_parse_u64(optarg, &out->blob_bytes_max) != 0; break;
+		case FILES: bad |= line_parse_u64(optarg, &out->files_bytes_max) != 0; break;
 		default: return -1;
 		}
 	}
@@ -319,7 +322,8 @@ static int open_files(const struct options *options)
 		fprintf(stderr, "ftdump: %s:%d: %s\n", options->roots, line_number, strerror(errno));
 		return -1;
 	}
-	dumper.files = files_open(roots, count, options->exclude, options->excludes, NULL, where);
+	const struct files_limits limits = { .bytes_max = options->files_bytes_max };
+	dumper.files = files_open(roots, count, options->exclude, options->excludes, &limits, where);
 	int error = errno;
 	free(roots);
 	if (dumper.files == NULL)

@@ -373,6 +373,23 @@ static void open_send_window(int fd)
 	(void)plain_setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &window, sizeof window); /* then it is only late */
 }
 
+/*
+ * A socket in repair mode whose queue for sending is selected does not transmit: what a timer of the kernel's would send
+ * is only marked as sent, and is lost until a retransmission. CRIU selects that queue to read it and leaves it so to the
+ * end of the freeze. So the selection ends with the reading; what is then sent is output of the next epoch, and held.
+ */
+ssize_t recv(int fd, void *bytes, size_t room, int flags)
+{
+	ssize_t got = syscall(SYS_recvfrom, fd, bytes, room, flags, NULL, NULL);
+	static const int no_queue = 0; /* TCP_NO_QUEUE */
+	int error = errno, repair = 0;
+	socklen_t length = sizeof repair;
+	if ((flags & MSG_PEEK) && syscall(SYS_getsockopt, fd, IPPROTO_TCP, TCP_REPAIR, &repair, &length) == 0 && repair == 1)
+		(void)plain_setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, &no_queue, sizeof no_queue); /* then it is only late */
+	errno = error;
+	return got;
+}
+
 int setsockopt(int fd, int level, int name, const void *value, socklen_t length)
 {
 	static const int quietly = TCP_REPAIR_OFF_NO_WP;

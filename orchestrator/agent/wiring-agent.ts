@@ -1,5 +1,6 @@
 /** Binds the agent's services to Docker, the policies and the preflight. */
 
+import { closeSync, existsSync, fstatSync, openSync, readSync } from "node:fs";
 import { release } from "node:os";
 import { join } from "node:path";
 import { describeToolkit } from "../../criu/toolkit.js";
@@ -13,6 +14,7 @@ import type { CheckRequest } from "./api-types.js";
 import type { RecentLines } from "./log.js";
 import type { AgentShared } from "./main.js";
 import type { Pairs } from "./pairs.js";
+import { type PairPaths, pairPaths } from "./paths.js";
 import type { PeerServiceParts } from "./peer-service.js";
 import { originControl } from "./wiring-docker.js";
 import { checkBoth, factsOfThisHost, probeThisHost } from "./wiring-preflight.js";
@@ -39,7 +41,10 @@ export function agentParts(
     resolve,
     check: (request) => checkBoth(shared, request, (pairId) => policyOf(shared, request, pairId)),
     nextBeatPort: () => freePort(config.heartbeatPort, pairs),
-    logLines: (pair, lines) => recent.of(pair, lines),
+    logLines: (pair, lines) => [
+      ...programLines(pairPaths(config.runDir, pair), lines),
+      ...recent.of(pair, lines),
+    ],
     info: async () => ({
       version: ownVersion(),
       protocol: CONTROL_PROTOCOL,
@@ -73,6 +78,35 @@ async function policyOf(shared: AgentShared, request: CheckRequest, pairId: stri
     document: request.policy,
     policiesDir: config.policiesDir,
   });
+}
+
+const LOG_TAIL_BYTES = 64 << 10;
+
+/** What the native programs wrote of a pair, each line with the program's name. */
+function programLines(paths: PairPaths, lines: number): string[] {
+  const files = {
+    ftgate: paths.gateLog,
+    ftdump: join(paths.dump, "ftdump.log"),
+    ftstore: join(paths.dir, "ftstore.log"),
+    restore: paths.restoreLog,
+  };
+  return Object.entries(files).flatMap(([program, file]) =>
+    tail(file, lines).map((line) => `${program}: ${line}`),
+  );
+}
+
+function tail(file: string, lines: number): string[] {
+  if (!existsSync(file)) return [];
+  const fd = openSync(file, "r");
+  try {
+    const { size } = fstatSync(fd);
+    const start = Math.max(0, size - LOG_TAIL_BYTES);
+    const buffer = Buffer.alloc(size - start);
+    const read = readSync(fd, buffer, 0, buffer.length, start);
+    return buffer.toString("utf8", 0, read).split("\n").filter(Boolean).slice(-lines);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 function freePort(first: number, pairs: Pairs): number {

@@ -207,6 +207,7 @@ async function openDumper(
     gate: paths.gateSocket,
     roots: paths.roots,
     freezeMsMax: policy.epoch.freezeTimeoutMs,
+    filesBytesMax: policy.files.bufferBytesMax,
     kdat: join(config.runDir, "kdat"),
     subject: `container ${record.name}`,
   });

@@ -57,7 +57,7 @@ export interface StreamSenderOptions {
 
 interface Waiting {
   epoch: number;
-  /** All of its body has left. */
+  /** All of its body has left, as far as our socket has told. */
   written: boolean;
   resolve: (reply: EpochReply) => void;
   reject: (error: FtError) => void;
@@ -273,7 +273,10 @@ export class StreamSender {
     }
     clearTimeout(waiting.timer);
     waiting.resolve(reply);
-    if (!waiting.written) this.#break(link, new Error("the epoch was refused before its end"));
+    // A commit says that all has arrived, even if our own socket has not told us yet that all has left.
+    if (!waiting.written && reply.outcome !== "committed") {
+      this.#break(link, new Error("the epoch was refused before its end"));
+    }
   }
 
   #ping(): void {

@@ -12,6 +12,8 @@ import { run, until } from "./run.js";
 const AGENT_SOCKET = "/run/ftctl/agent.sock";
 const START_TIMEOUT_MS = 60_000;
 const STOP_TIMEOUT_MS = 20_000;
+/** As systemd does, which starts an ended agent again. */
+const START_ATTEMPTS_MAX = 3;
 const QUOTED_LINES_MAX = 12;
 const INIT_TIMEOUT_MS = 30_000;
 
@@ -58,19 +60,31 @@ export async function startAgent(
   env: Record<string, string>,
 ): Promise<void> {
   if (await daemonRuns(init, "agent")) return;
+  for (let attempt = 1; ; attempt += 1) {
+    await startDaemon(host, init, "agent", [program(), "agent"], env);
+    if (await becomesReady(host, init)) return;
+    if (attempt >= START_ATTEMPTS_MAX) break;
+  }
   const log = join(host.dir, "agent.log");
-  await startDaemon(host, init, "agent", [program(), "agent"], env);
-  await until(`start of the agent on ${host.name}`, START_TIMEOUT_MS, async () => {
-    if (await answers(inHost(init, AGENT_SOCKET))) return true;
-    if (await daemonRuns(init, "agent")) return false;
-    throw new FtError({
-      code: "LAB_AGENT_ENDED",
-      subject: `agent on ${host.name}`,
-      message: "ended while starting",
-      log,
-      quoted: readFileSync(log, "utf8").trimEnd().split("\n").slice(-QUOTED_LINES_MAX),
-    });
+  throw new FtError({
+    code: "LAB_AGENT_ENDED",
+    subject: `agent on ${host.name}`,
+    message: `ended while starting, ${START_ATTEMPTS_MAX} times`,
+    log,
+    quoted: readFileSync(log, "utf8").trimEnd().split("\n").slice(-QUOTED_LINES_MAX),
   });
+}
+
+/** True once this very process answers; false when it ended before. What its predecessor's socket says does not count. */
+async function becomesReady(host: HostLayout, init: number): Promise<boolean> {
+  let ended = false;
+  await until(`start of the agent on ${host.name}`, START_TIMEOUT_MS, async () => {
+    ended = !(await daemonRuns(init, "agent"));
+    return (
+      ended || ((await answers(inHost(init, AGENT_SOCKET))) && (await daemonRuns(init, "agent")))
+    );
+  });
+  return !ended;
 }
 
 /** By SIGTERM as systemd would, or by SIGKILL as a crash would. */

@@ -22,8 +22,7 @@ export async function adopt(pair: Pair): Promise<void> {
 
 async function adoptStopped(pair: Pair): Promise<void> {
   pair.state = "stopped";
-  pair.reason =
-    "the application ended; `docker start` starts it again, `ftctl unprotect` forgets it";
+  pair.reason = "the application ended; `ftctl unprotect` makes it a plain container again";
 }
 
 async function adoptPrimary(pair: Pair, app: Application): Promise<void> {

@@ -1,4 +1,6 @@
 /** A failure at every named phase of an epoch and of a takeover. */
+
+import { systemClock } from "../../orchestrator/clock.js";
 import { FtError } from "../../orchestrator/errors/error.js";
 import { FAULT_POINTS, type FaultPoint } from "../../orchestrator/faults/faults.js";
 import type { Host } from "../runner/hosts.js";
@@ -18,6 +20,7 @@ export function sideOf(point: FaultPoint): Side {
 /** So many epochs pass unharmed: the fault then falls into the load. */
 const epochsBefore = 20;
 const settleMs = 40_000;
+const superviseEveryMs = 3_000;
 
 /** Arms the point on the host where it lies. The agent is restarted for it; its pairs go on. */
 export async function arm(
@@ -42,7 +45,23 @@ export async function arm(
 export async function recover(context: Context, loaded: Loaded): Promise<void> {
   await loaded.client.makesProgress(20, 2_000).catch(() => undefined);
   await context.pool.heal();
-  await protectedSomewhere(context, loaded.service.name, [loaded.primary, loaded.standby]);
+  const supervision = new AbortController();
+  const supervised = supervise(context, supervision.signal);
+  try {
+    await protectedSomewhere(context, loaded.service.name, [loaded.primary, loaded.standby]);
+  } finally {
+    supervision.abort();
+    await supervised;
+  }
+}
+
+/** Starts an agent that has ended, as systemd does on a real host (Restart=always). */
+async function supervise(context: Context, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await systemClock.sleep(superviseEveryMs, signal).catch(() => {});
+    if (signal.aborted) return;
+    await context.pool.heal().catch((error: unknown) => context.note(`healing: ${String(error)}`));
+  }
 }
 
 async function strike(

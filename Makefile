@@ -58,7 +58,7 @@ lab-down: dist/.built ## remove the lab
 demo: build ## redis survives the power loss of its host, before your eyes
 	node dist/e2e/demo/main.js
 
-test: test-unit test-native test-e2e ## every test there is
+test: test-native test-unit test-e2e ## every test there is
 
 test-unit: build ## TypeScript, without Docker
 	npx vitest run

@@ -106,7 +106,7 @@ export async function startAgent(
   });
   const metrics = await serveMetrics(config.metrics, service);
   await adoptPairs(pairs, log);
-  pairs.start(clock);
+  pairs.start();
   const stopWatchdog = await notifyReady();
   const renewal = setInterval(() => void renew(shared, log), limits.renewalCheckIntervalMs);
   void renew(shared, log);

@@ -1,5 +1,4 @@
 /** The pairs of this host, by id, name or prefix; and the clock that makes each look around. */
-import type { Clock } from "../clock.js";
 import { ExitCode, FtError, invariant } from "../errors/error.js";
 import { limits } from "../limits.js";
 import type { Pair } from "../pair/pair.js";
@@ -58,7 +57,7 @@ export class Pairs {
     });
   }
 
-  start(_clock: Clock): void {
+  start(): void {
     this.ticking = setInterval(() => {
       for (const pair of this.all()) void pair.tick();
     }, limits.pairTickMs);

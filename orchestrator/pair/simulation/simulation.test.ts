@@ -49,7 +49,7 @@ async function protectedWorld(): Promise<{
   const world = new World();
   const alpha = new SimHost(world, "alpha");
   const beta = new SimHost(world, "beta");
-  beta.pairs.start(world.clock);
+  beta.pairs.start();
   const pair = await alpha.begin(record);
   await until("protected", () => pair.state === "protected");
   return { world, alpha, beta, pair };

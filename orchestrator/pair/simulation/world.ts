@@ -372,7 +372,7 @@ export class SimHost {
       pair.enter("unprotected", "simulation");
     });
     this.pairs.add(pair);
-    this.pairs.start(this.world.clock);
+    this.pairs.start();
     await pair.refreshPeer();
     return pair;
   }

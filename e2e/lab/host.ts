@@ -1,6 +1,6 @@
 /** One host of the lab: a set of namespaces held by one process, whose death is the host's power loss. */
 import { spawn } from "node:child_process";
-import { closeSync, existsSync, mkdirSync, openSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { FtError } from "../../orchestrator/errors/error.js";
 import { hostLeaf } from "./cgroups.js";
@@ -115,11 +115,31 @@ export async function signalDaemon(init: number, name: string, signal: string): 
   return out !== undefined && (await daemonRuns(init, name));
 }
 
+/** Whether the daemon lives: the leader of a thread group that is ending counts until the last of its threads has gone. */
 export async function daemonRuns(init: number, name: string): Promise<boolean> {
-  const script =
-    'pid=$(cat "$1" 2>/dev/null) && [ -d "/proc/$pid" ] && ! grep -q "^State:.Z" "/proc/$pid/status" && echo yes || true';
-  const argv = enter(init, ["sh", "-c", script, "sh", `/run/${name}.pid`]);
-  return (await run(argv[0]!, argv.slice(1))).trim() === "yes";
+  const pid = textOf(inHost(init, `/run/${name}.pid`))?.trim();
+  if (pid === undefined || !/^[1-9]\d*$/.test(pid)) return false;
+  return lives(textOf(inHost(init, `/proc/${pid}/status`)));
+}
+
+/** What one reading of `/proc/<pid>/status` says; a second look could already find the process reaped. */
+export function lives(status: string | undefined): boolean {
+  if (status === undefined) return false;
+  const state = /^State:\s*(\S)/m.exec(status)?.[1];
+  const threads = Number(/^Threads:\s*(\d+)/m.exec(status)?.[1] ?? 0);
+  if (state === undefined || state === "X") return false;
+  return state !== "Z" || threads > 1;
+}
+
+/** Undefined when it is not there, or goes while it is read. */
+function textOf(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ESRCH" || code === "ENOTDIR") return undefined;
+    throw error;
+  }
 }
 
 export async function waitForEnd(init: number, name: string, timeoutMs: number): Promise<void> {

@@ -49,11 +49,13 @@ export interface AgentSettings {
 /** Runs until SIGTERM or SIGINT. */
 export async function runAgent(settings: AgentSettings): Promise<void> {
   const config = loadAgentConfig(settings, process.env);
-  const running = await startAgent(config, systemClock, process.env.FTCTL_FAULT);
-  await new Promise<void>((resolve) => {
+  // Before the start: a signal that comes while pairs are adopted must end the agent in order, too.
+  const asked = new Promise<void>((resolve) => {
     process.once("SIGTERM", resolve);
     process.once("SIGINT", resolve);
   });
+  const running = await startAgent(config, systemClock, process.env.FTCTL_FAULT);
+  await asked;
   await running.stop();
   // Children that only watch (ftinit's subscribers) must not keep an ended agent alive.
   process.exit(0);

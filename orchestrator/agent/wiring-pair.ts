@@ -113,6 +113,9 @@ async function openGate(
 
 function gateControl(gate: Gate, ip: string): GateControl {
   return {
+    get gone() {
+      return gate.gone;
+    },
     mode: (mode, generation, epoch) => gate.mode(mode, generation, epoch),
     async commit(epoch) {
       const { frames, bytes, heldFrames } = await gate.commit(epoch);

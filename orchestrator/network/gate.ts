@@ -120,6 +120,10 @@ export class Gate extends EventEmitter<GateEvents> {
     return new Gate(line, subject);
   }
 
+  get gone(): boolean {
+    return this.line.closed;
+  }
+
   /** From now on events are emitted; the present state comes first, as if it had just become so. */
   async subscribe(): Promise<void> {
     await this.line.request("subscribe");

@@ -275,7 +275,7 @@ export class Pair {
         lan: this.peerLan === "unknown" ? this.peerStatus.lan : this.peerLan,
       },
       application: { state: this.applicationState, crashesInARow: this.crashesInARow },
-      gate: this.gate || this.app === undefined ? "up" : "down",
+      gate: this.app === undefined || (this.gate && !this.gate.gone) ? "up" : "down",
       lan: this.lan,
       lanDownForMs: since(this.lanDownSinceMs),
       lanBackForMs: since(this.lanBackSinceMs),

@@ -37,6 +37,8 @@ export type GateNews =
   | { kind: "gone"; reason: string };
 
 export interface GateControl {
+  /** Its connection has ended, even if nobody was there yet to hear the news of it. */
+  readonly gone: boolean;
   mode(mode: GateMode, generation: number, epoch?: number): Promise<void>;
   commit(epoch: number): Promise<{ frames: number; bytes: number; stillHeld: boolean }>;
   announce(): Promise<void>;

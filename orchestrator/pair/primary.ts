@@ -153,7 +153,7 @@ export async function attachGate(
   window: "wide" | "normal",
 ): Promise<void> {
   const { host, record } = pair;
-  if (pair.gate) await pair.gate.attach(app.initPid);
+  if (pair.gate && !pair.gate.gone) await pair.gate.attach(app.initPid);
   else {
     pair.gate = await host.parts.openGate({
       record,

@@ -92,6 +92,19 @@ describe("two hosts", () => {
     end(world);
   });
 
+  it("replace a gate that dies, and one that dies before anyone could use it", async () => {
+    const { world, alpha, beta } = await protectedWorld();
+    alpha.stillbornGates = 2;
+    const before = world.highestReleased;
+    alpha.crashGate();
+    await until("used up", () => alpha.stillbornGates === 0);
+    await until("more output", () => world.highestReleased > before + 5);
+    const home = () => [alpha, beta].find(({ pairs }) => pairs.all()[0]?.state === "protected");
+    await until("protected again", () => home() !== undefined);
+    expect(world.violations).toEqual([]);
+    end(world);
+  });
+
   it("swap roles on order, many times, under load", async () => {
     const { world } = await protectedWorld();
     for (let round = 0; round < 6; round += 1) {

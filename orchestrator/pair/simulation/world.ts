@@ -94,6 +94,7 @@ export class World {
 
 class SimGate implements GateControl {
   current: GateMode = "closed";
+  gone = false;
   generation = 0;
   epoch = 0;
   private held: Frame[] = [];
@@ -124,6 +125,7 @@ class SimGate implements GateControl {
     for (const frame of this.held) frame.epoch = Math.min(frame.epoch, epoch);
   }
   async mode(mode: GateMode, generation: number, epoch?: number): Promise<void> {
+    if (this.gone) throw new Error("the gate is gone");
     if (generation < this.generation) throw new Error("stale generation");
     const held = this.held.splice(0);
     this.current = mode;
@@ -162,12 +164,20 @@ class SimGate implements GateControl {
   release(): void {
     clearInterval(this.beatTimer);
   }
+  /** As by SIGKILL: what it held is lost, and it beats no more. */
+  crash(): void {
+    this.release();
+    this.gone = true;
+    this.current = "closed";
+    this.held = [];
+    this.news({ kind: "gone", reason: "killed" });
+  }
 
   private watch(): void {
     const { world, name } = this.host;
     const peer = world.other(name);
     const nowMs = world.clock.nowMs();
-    if (world.hears(peer.name, name) && peer.gate && peer.gate !== this) this.lastHeardMs = nowMs;
+    if (world.hears(peer.name, name) && peer.gate && !peer.gate.gone) this.lastHeardMs = nowMs;
     const silent = nowMs - this.lastHeardMs > SILENT_MS;
     if (silent === this.silent) return;
     this.silent = silent;
@@ -203,6 +213,8 @@ export class SimHost {
   powered = true;
   agentUp = true;
   gate: SimGate | undefined;
+  /** So many of the next gates die between their first answer and their first order. */
+  stillbornGates = 0;
   pairs = new Pairs();
   readonly disk = new Map<string, PairRecord>();
   private value = 0;
@@ -253,6 +265,10 @@ export class SimHost {
     this.onExit?.({ status: 139, signal: 11 });
   }
 
+  crashGate(): void {
+    this.gate?.crash();
+  }
+
   stopApp(): void {
     clearInterval(this.appTimer);
     this.appTimer = undefined;
@@ -289,6 +305,10 @@ export class SimHost {
       },
       openGate: async ({ onNews }) => {
         this.gate = new SimGate(this, onNews);
+        if (this.stillbornGates > 0) {
+          this.stillbornGates -= 1;
+          this.gate.crash();
+        }
         return this.gate;
       },
       openDumper: async () => ({

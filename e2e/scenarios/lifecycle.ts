@@ -100,6 +100,9 @@ async function leavesNoGate(context: Context, hosts: Host[]): Promise<void> {
 }
 
 /** Whatever makes protect fail, the original container is as it was: same id, same start, same data. */
+/** What runs for a pair beside its container. */
+const nativePrograms = /(^|\/)(ftgate|ftdump|ftstore|criu)( |$)/;
+
 function failingProtect(
   name: string,
   exitCodes: number[],
@@ -134,10 +137,17 @@ function failingProtect(
         "the original container lost data",
       );
       await context.pool.heal();
+      expectThat(
+        context.hosts.pids(primary, nativePrograms).length === 0,
+        "programs of the pair are left on the primary",
+      );
       // A standby whose agent was down when it should have been removed finds out by itself.
       for (const host of [primary, standby]) {
         await poll(`${host} keeps no half of a pair`, 30_000, async () =>
-          (await context.ftctl.list(host)).length === 0 ? true : undefined,
+          (await context.ftctl.list(host)).length === 0 &&
+          context.hosts.pids(host, nativePrograms).length === 0
+            ? true
+            : undefined,
         );
       }
     },

@@ -108,10 +108,14 @@ async function openGate(
   gate.on("gone", (reason) => onNews({ kind: "gone", reason }));
   await gate.subscribe();
   await gate.cpu(await cpuTimePath(initPid)).catch(() => {});
-  return gateControl(gate, record.network.address.split("/")[0]!);
+  return gateControl(gate, options, record.network.address.split("/")[0]!);
 }
 
-function gateControl(gate: Gate, ip: string): GateControl {
+function gateControl(
+  gate: Gate,
+  { pair, controlSocket: socket }: GateOptions,
+  ip: string,
+): GateControl {
   return {
     get gone() {
       return gate.gone;
@@ -143,7 +147,8 @@ function gateControl(gate: Gate, ip: string): GateControl {
           count === 0 ? undefined : { avg: ms(avg), p50: ms(p50), p99: ms(p99), max: ms(max) },
       };
     },
-    quit: () => gate.quit(),
+    // One that lives though its connection is lost must not stay: it would keep the address of its heartbeats.
+    quit: () => (gate.gone ? Gate.quitAt(pair, socket).then(() => {}) : gate.quit()),
     release: () => gate.release(),
   };
 }

@@ -182,9 +182,15 @@ export class Pair {
     });
   }
 
-  close(): void {
+  /** The planner is not asked any more; what works for the pair stays, to be torn down or let go. */
+  stopPlanning(): void {
     this.closed = true;
     this.unwatchExit?.();
+  }
+
+  /** Lets go of the gate too, which goes on by itself. */
+  close(): void {
+    this.stopPlanning();
     this.gate?.release();
   }
 

@@ -74,6 +74,34 @@ const unprotect: Scenario = {
   },
 };
 
+/** A protected container is stopped and started like any other. */
+const stopAndStart: Scenario = {
+  name: "lifecycle/docker-stop-and-start",
+  quick: true,
+  boundMs: 120_000,
+  run: async (context) => {
+    await context.pool.clear();
+    const service = await context.pool.fresh("redis");
+    const [primary = "alpha", standby = "beta"] = context.hosts.hosts;
+    await service.protect(primary, standby);
+    await service.untilListening();
+    await redisCli(service, primary, "SET", "kept", "yes");
+    await service.docker(primary, ["stop", service.name]);
+    await poll("protection has ended", 10_000, async () => {
+      const view = await context.ftctl.status(primary, service.name);
+      return view.state === "stopped" ? true : undefined;
+    });
+    await context.hosts.agent(primary, "restart");
+    await service.docker(primary, ["start", service.name]);
+    await service.untilProtected(primary, 30_000);
+    await redisUntilUp(service, primary);
+    expectThat((await redisCli(service, primary, "GET", "kept")) === "yes", "data is gone");
+    await context.hosts.kill(primary);
+    await service.untilTakenOver(standby, 15_000);
+    expectThat((await redisCli(service, standby, "GET", "kept")) === "yes", "data is gone");
+  },
+};
+
 function commandOf(container: Record<string, unknown>): unknown {
   const { Path, Args, Config } = container as {
     Path: string;
@@ -179,6 +207,7 @@ const nothing = async () => {};
 export const lifecycleScenarios: Scenario[] = [
   switchover,
   unprotect,
+  stopAndStart,
   failingProtect("peer-unreachable", [4, 7], async (context, standby) => {
     context.pool.altered(standby);
     await context.hosts.agent(standby, "kill");

@@ -392,17 +392,27 @@ export class Pair {
 
   /** Called by the agent's clock some times a second: the gate takes an agent that is silent for 1 s for dead. */
   async tick(): Promise<void> {
+    if (this.state === "stopped" && this.record.role === "primary") await this.lookForStart();
     const app = {
       none: "none",
       starting: "none",
       running: "running",
       crashed: "exited",
       ended: "exited",
+      waiting: "none",
     }[this.applicationState] as "none" | "running" | "exited";
     await this.gate
       ?.beat({ app, lan: this.lan === "up", epoch: this.loop?.lastEpoch ?? 0 })
       .catch(() => {});
     this.consider();
+  }
+
+  /** After its application ended, somebody may start the container again, as any other. */
+  private async lookForStart(): Promise<void> {
+    const { container } = this.host.parts;
+    // Docker may be down, or the container on its way: the next tick looks again.
+    const waits = await container.waiting(this.record.containerId).catch(() => false);
+    if (waits && this.state === "stopped") this.setApplication("waiting");
   }
 
   setApplication(state: PairSight["application"]["state"]): void {

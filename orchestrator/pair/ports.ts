@@ -90,6 +90,8 @@ export interface ContainerControl {
   start(containerId: string): Promise<Application>;
   /** Undefined when it does not run. */
   running(containerId: string): Promise<Application | undefined>;
+  /** Its ftinit runs and has not been told to start the application yet. */
+  waiting(containerId: string): Promise<boolean>;
   startApplication(app: Application): Promise<Application>;
   watchExit(app: Application, onExit: (news: ExitNews) => void): () => void;
   remove(containerId: string): Promise<void>;

@@ -105,6 +105,18 @@ describe("two hosts", () => {
     end(world);
   });
 
+  it("protect again a service that ended and whose container somebody starts again", async () => {
+    const { world, alpha, beta, pair } = await protectedWorld();
+    alpha.endApplication();
+    await until("stopped", () => pair.state === "stopped");
+    await until("standby told", () => beta.pairs.all()[0]?.state === "stopped");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(pair.state).toBe("stopped");
+    alpha.startedByHand = true;
+    await until("protected again", () => pair.state === "protected");
+    end(world);
+  });
+
   it("swap roles on order, many times, under load", async () => {
     const { world } = await protectedWorld();
     for (let round = 0; round < 6; round += 1) {

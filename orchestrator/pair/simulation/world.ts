@@ -213,6 +213,8 @@ export class SimHost {
   powered = true;
   agentUp = true;
   gate: SimGate | undefined;
+  /** `docker start` after the application had ended. */
+  startedByHand = false;
   /** So many of the next gates die between their first answer and their first order. */
   stillbornGates = 0;
   pairs = new Pairs();
@@ -265,6 +267,12 @@ export class SimHost {
     this.onExit?.({ status: 139, signal: 11 });
   }
 
+  /** `docker stop`, or an exit with status 0. */
+  endApplication(): void {
+    this.stopApp();
+    this.onExit?.({ status: 0, signal: 0 });
+  }
+
   crashGate(): void {
     this.gate?.crash();
   }
@@ -300,6 +308,7 @@ export class SimHost {
             this.onExit = undefined;
           };
         },
+        waiting: async () => this.startedByHand,
         remove: async () => this.stopApp(),
         configureInterface: async () => {},
       },

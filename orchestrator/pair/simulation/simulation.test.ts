@@ -105,6 +105,20 @@ describe("two hosts", () => {
     end(world);
   });
 
+  it("go on with the epochs after the agent and the gate died together", async () => {
+    const { world, alpha, beta } = await protectedWorld();
+    const committed = () => beta.pairs.all()[0]?.store?.epoch ?? 0;
+    await until("some epochs", () => committed() > 40);
+    await alpha.crashAgentAndGate();
+    const before = committed();
+    await until("protected again", () => alpha.pairs.all()[0]?.state === "protected");
+    await until("the next epoch", () => committed() > before + 1);
+    // Numbers that the standby has seen would be refused, one by one, while output waits.
+    expect(alpha.pairs.all()[0]?.epochsSkipped).toBe(0);
+    expect(world.violations).toEqual([]);
+    end(world);
+  });
+
   it("protect again a service that ended and whose container somebody starts again", async () => {
     const { world, alpha, beta, pair } = await protectedWorld();
     alpha.endApplication();

@@ -14,6 +14,7 @@ import { peerHandlers } from "../../agent/peer-service.js";
 import { type Clock, systemClock } from "../../clock.js";
 import { FtError } from "../../errors/error.js";
 import { faultsFrom } from "../../faults/faults.js";
+import { adopt } from "../adopt.js";
 import { Pair, type PairHost } from "../pair.js";
 import type {
   GateControl,
@@ -192,6 +193,13 @@ class SimStore implements StoreControl {
   async commit(epoch: number, generation: number, path: string) {
     await new Promise((resolve) => setTimeout(resolve, Math.random() * 2));
     const value = Number(path.split("=")[1] ?? 0);
+    if (epoch > 0 && generation === this.generation && epoch <= this.epoch) {
+      throw new FtError({
+        code: "CHECKPOINT_OUT_OF_ORDER",
+        subject: "store",
+        message: `epoch ${epoch} is not after ${this.epoch}`,
+      });
+    }
     if (epoch > 0) {
       this.epoch = epoch;
       this.value = value;
@@ -277,6 +285,25 @@ export class SimHost {
     this.gate?.crash();
   }
 
+  /** As by SIGKILL of both; the application goes on, and a new agent takes the pair up from its record. */
+  async crashAgentAndGate(): Promise<void> {
+    for (const pair of this.pairs.all()) {
+      pair.close();
+      pair.stopShipping?.();
+      await pair.loop?.stop(unreachable(this.name));
+    }
+    this.pairs.stop();
+    this.gate?.crash();
+    this.pairs = new Pairs();
+    this.knownHost = this.pairHost();
+    for (const record of this.disk.values()) {
+      const pair = new Pair(this.knownHost, record, "starting");
+      this.pairs.add(pair);
+      await pair.exclusively(() => adopt(pair));
+    }
+    this.pairs.start();
+  }
+
   stopApp(): void {
     clearInterval(this.appTimer);
     this.appTimer = undefined;
@@ -297,7 +324,7 @@ export class SimHost {
       container: {
         create: async () => `container-${this.name}`,
         start: async () => ({ initPid: 1, pid: 0 }),
-        running: async () => undefined,
+        running: async () => (this.appTimer === undefined ? undefined : { initPid: 1, pid: 7 }),
         startApplication: async (app) => {
           this.runApp(this.value);
           return { ...app, pid: 7 };
@@ -396,6 +423,7 @@ export class SimHost {
   async begin(record: PairRecord): Promise<Pair> {
     this.knownHost ??= this.pairHost();
     const pair = new Pair(this.knownHost, { ...record, containerId: "c" }, "starting");
+    await pair.save({});
     await pair.exclusively(async () => {
       await coldStart(pair, "open");
       pair.enter("unprotected", "simulation");

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -27,6 +28,8 @@ enum {
 	GRACE_US_MAX = 2000000,   /* over the freeze limit, for CRIU to undo everything */
 	ENDING_MS_MAX = 100,      /* for the end of a container whose ftinit does not listen any more */
 	EXIT_US_MAX = 5000000,    /* from the thaw to CRIU's exit */
+	PAGES_BYTES_MORE = 256 << 10,
+	PAGES_BYTES_MAX = 64 << 20, /* is held while CRIU is parked */
 };
 
 /* What one dump_epoch() holds; everything in it is let go by finish(). */
@@ -70,12 +73,23 @@ static void forget_failure(struct dumper *self)
 
 /* ---- before the freeze ---- */
 
+/* As much as the last dump's, and a little more: growth beyond it is only slower. */
+static uint64_t pages_bytes(const struct dumper *self)
+{
+	struct stat pages;
+	if (self->base_images < 0 || fstatat(self->base_images, "pages-1.img", &pages, AT_SYMLINK_NOFOLLOW) != 0)
+		return 0;
+	uint64_t bytes = (uint64_t)pages.st_size + (uint64_t)pages.st_size / 8 + PAGES_BYTES_MORE;
+	return bytes < PAGES_BYTES_MAX ? bytes : PAGES_BYTES_MAX;
+}
+
 static int start_engine(struct dumper *self)
 {
 	const struct engine_places places = {
 		.toolkit = &self->toolkit, .container = &self->container,
 		.work = self->work, .logs = self->logs, .kdat = self->kdat,
 		.app_pid = self->app_pid, .app_host_pid = self->app_host_pid, .quiet = true,
+		.shortcuts = self->shortcuts, .pages_bytes = pages_bytes(self),
 	};
 	const char *stage;
 	if (engine_start(&self->engine, &places, ++self->sequence, &stage) == 0)
@@ -310,6 +324,8 @@ static int capture(struct attempt *attempt)
 	if (await_hook(attempt, HOOK_DETACHING, "capture", &message) != 0)
 		return -1;
 	attempt->result->criu_us = message.frozen_us;
+	if (message.failed)
+		return fail(self, "criu", "capture", EIO, "pages were not written");
 	return await_scan(attempt);
 }
 
@@ -368,6 +384,8 @@ static int thaw(struct attempt *attempt)
 		return -1;
 	attempt->thawed = true;
 	attempt->result->pause_us = message.frozen_us;
+	attempt->result->phases = message.phases;
+	attempt->result->plain = message.plain;
 	announce_thaw(attempt);
 	if (await_exit(attempt) != 0 || check_running(attempt) != 0)
 		return -1;

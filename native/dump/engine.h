@@ -28,6 +28,8 @@ struct engine_places {
 	int work, logs, kdat; /* directories */
 	pid_t app_pid, app_host_pid;
 	bool quiet; /* no window probes */
+	uint32_t shortcuts; /* of enum hook_shortcut */
+	uint64_t pages_bytes; /* memory to set aside for the image of the pages; 0: none */
 };
 
 enum engine_news { ENGINE_MESSAGE, ENGINE_EXITED, ENGINE_OTHER, ENGINE_TIMEOUT };

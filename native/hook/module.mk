@@ -1,6 +1,6 @@
 LIBRARIES += libfthook.so
-libfthook.so_SRCS = hook/hook.c hook/limits.c
-libfthook.so_LDLIBS = -ldl
+libfthook.so_SRCS = hook/hook.c hook/limits.c hook/phases.c hook/helper.c hook/splices.c hook/pages.c hook/smaps.c
+libfthook.so_LDLIBS = -ldl -lpthread
 
 TESTS += hook-limits-test
 hook-limits-test_SRCS = hook/test/limits_test.c hook/limits.c

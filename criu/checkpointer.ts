@@ -35,8 +35,28 @@ export interface CheckpointerOptions {
   kdat?: string;
   exclude?: string[];
   logKeep?: number;
+  /** What shortens the pause and is to be done the plain way. */
+  without?: Shortcut[];
   environment?: NodeJS.ProcessEnv;
 }
+
+export const shortcuts = ["splices", "pages", "smaps"] as const;
+export type Shortcut = (typeof shortcuts)[number];
+
+/** Where the pause went, in the order of a dump of one process (native/hook/phases.h). */
+export const pausePhases = [
+  "seize",
+  "mark",
+  "collect",
+  "maps",
+  "infect",
+  "files",
+  "pages",
+  "core",
+  "wait",
+  "detach",
+] as const;
+export type PausePhase = (typeof pausePhases)[number];
 
 export interface DumpResult {
   epoch: number;
@@ -56,6 +76,12 @@ export interface DumpResult {
   processes: number;
   threads: number;
   full: boolean;
+  pausePartsMs: Record<PausePhase, number>;
+  /** CRIU's own, of the pause: what it computed, and what it waited for a core. */
+  criuCpuMs: number;
+  criuDelayMs: number;
+  /** Shortcuts that were on and could not be taken. */
+  plain: Shortcut[];
 }
 
 export interface DumpRequest {
@@ -210,6 +236,12 @@ function dumpResult(fields: LineFields): DumpResult {
     processes: fields.number("processes"),
     threads: fields.number("threads"),
     full: fields.flag("full"),
+    pausePartsMs: Object.fromEntries(
+      pausePhases.map((phase) => [phase, ms(`${phase}_phase`)]),
+    ) as Record<PausePhase, number>,
+    criuCpuMs: ms("criu_cpu"),
+    criuDelayMs: ms("criu_delay"),
+    plain: fields.textOr("plain", "").split(",").filter(Boolean) as Shortcut[],
   };
 }
 
@@ -231,5 +263,9 @@ export function dumpArguments(options: CheckpointerOptions): string[] {
   const named = Object.entries(fields).flatMap(([name, value]) =>
     value === undefined ? [] : [`--${name}`, String(value)],
   );
-  return [...named, ...(options.exclude ?? []).flatMap((path) => ["--exclude", path])];
+  return [
+    ...named,
+    ...(options.exclude ?? []).flatMap((path) => ["--exclude", path]),
+    ...(options.without ?? []).flatMap((shortcut) => ["--without", shortcut]),
+  ];
 }

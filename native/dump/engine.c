@@ -57,10 +57,11 @@ static int make_images(struct engine *engine, int work)
 
 static pid_t spawn(struct engine *engine, const struct engine_places *places, int socket, const char **stage)
 {
-	char tree[16], target[48], shortcuts[48], pages_bytes[48];
+	char tree[16], target[48], shortcuts[48], pages[64], pages_bytes[48];
 	snprintf(tree, sizeof tree, "%d", (int)places->app_pid);
 	snprintf(target, sizeof target, HOOK_ENV_TARGET "=%d", (int)places->app_pid);
 	snprintf(shortcuts, sizeof shortcuts, HOOK_ENV_SHORTCUTS "=%u", (unsigned)places->shortcuts);
+	snprintf(pages, sizeof pages, HOOK_ENV_PAGES "=%s", places->pages_name);
 	snprintf(pages_bytes, sizeof pages_bytes, HOOK_ENV_PAGES_BYTES "=%" PRIu64, places->pages_bytes);
 	char *const arguments[] = {
 		"dump", "--tree", tree, "--images-dir", ENTER_IMAGES_PATH, "--work-dir", ENTER_WORK_PATH,
@@ -72,7 +73,7 @@ static pid_t spawn(struct engine *engine, const struct engine_places *places, in
 	char *const environment[] = {
 		"LD_BIND_NOW=1", /* no symbol is looked up while the tasks stand still */
 		HOOK_ENV_KDAT "=" ENTER_KDAT_PATH, HOOK_ENV_SOCKET "=" ENTER_SOCKET_NUMBER, target, "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
-		HOOK_ENV_IMAGES "=" ENTER_IMAGES_NUMBER, shortcuts, pages_bytes,
+		HOOK_ENV_IMAGES "=" ENTER_IMAGES_NUMBER, shortcuts, pages, pages_bytes,
 		HOOK_ENV_WARM "=1", places->quiet ? HOOK_ENV_NO_PROBE "=1" : NULL, NULL,
 	};
 	const struct enter_spawn how = {

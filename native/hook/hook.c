@@ -230,8 +230,9 @@ static void prepare_shortcuts(void)
 	if ((hook.shortcuts & (HOOK_SPLICES | HOOK_SMAPS)) != 0 && !helper_start())
 		return;
 	long images = number_from(HOOK_ENV_IMAGES), bytes = number_from(HOOK_ENV_PAGES_BYTES);
-	if ((hook.shortcuts & HOOK_PAGES) != 0 && images >= 0 && bytes > 0)
-		(void)pages_prepare((int)images, (size_t)bytes);
+	const char *pages = getenv(HOOK_ENV_PAGES);
+	if ((hook.shortcuts & HOOK_PAGES) != 0 && images >= 0 && pages != NULL && bytes > 0)
+		(void)pages_prepare((int)images, pages, (size_t)bytes);
 	if ((hook.shortcuts & HOOK_SMAPS) != 0)
 		(void)smaps_prepare((pid_t)hook.target);
 }

@@ -58,6 +58,7 @@ struct hook_message {
 #define HOOK_ENV_SEND_WINDOW "FTHOOK_SEND_WINDOW" /* restore: give a socket a send window before it sends */
 #define HOOK_ENV_SHORTCUTS "FTHOOK_SHORTCUTS" /* sum of enum hook_shortcut */
 #define HOOK_ENV_IMAGES "FTHOOK_IMAGES"     /* with HOOK_PAGES: descriptor of the images' directory */
+#define HOOK_ENV_PAGES "FTHOOK_PAGES"       /* with HOOK_PAGES: name of the image, and */
 #define HOOK_ENV_PAGES_BYTES "FTHOOK_PAGES_BYTES" /* with HOOK_PAGES: memory to set aside */
 
 #endif

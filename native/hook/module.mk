@@ -5,3 +5,7 @@ libfthook.so_LDLIBS = -ldl -lpthread
 TESTS += hook-limits-test
 hook-limits-test_SRCS = hook/test/limits_test.c hook/limits.c
 hook-limits-test_LDLIBS = -ldl
+
+TESTS += hook-shortcuts-test
+hook-shortcuts-test_SRCS = hook/test/shortcuts_test.c hook/helper.c hook/splices.c hook/pages.c hook/smaps.c
+hook-shortcuts-test_LDLIBS = -lpthread

@@ -10,7 +10,7 @@
 #include <sys/types.h>
 
 /* False: there is no room, or no such directory; nothing is prepared then. */
-bool pages_prepare(int directory, size_t bytes);
+bool pages_prepare(int directory, const char *name, size_t bytes);
 /* A descriptor in place of the open() of a new image, or -1: not the one that is prepared. */
 int pages_open(int directory, const char *name, int flags);
 /* After the thaw. False: the image is not what CRIU wrote. */

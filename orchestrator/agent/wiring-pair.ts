@@ -228,6 +228,8 @@ async function openDumper(
         wallMs: result.wallMs,
         bytes: result.bytes,
         full: result.full,
+        pausePartsMs: result.pausePartsMs,
+        plain: result.plain,
       };
     },
     presync: (path, generation) => checkpointer.presync({ path, generation }),

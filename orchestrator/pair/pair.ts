@@ -20,7 +20,7 @@ import type { EpochReport } from "../epoch/ports.js";
 import { asFtError, FtError, invariant } from "../errors/error.js";
 import type { Faults } from "../faults/faults.js";
 import { limits } from "../limits.js";
-import { Window } from "./measure.js";
+import { medians, Window } from "./measure.js";
 import { describeStep, type PairSight, planPair } from "./plan.js";
 import type {
   Application,
@@ -115,6 +115,8 @@ export class Pair {
     commit: new Window(),
     bytes: new Window(),
   };
+  private readonly pauseParts = new Map<string, Window>();
+  private plain = "";
   readonly log: Logger;
 
   constructor(
@@ -468,10 +470,22 @@ export class Pair {
     this.log[level === "warning" ? "warn" : level]({ type, ...fields }, message);
   }
 
+  private notePauseParts({ epoch, pausePartsMs = {}, plain = [] }: EpochReport): void {
+    for (const [name, ms] of Object.entries(pausePartsMs)) {
+      const window = this.pauseParts.get(name) ?? new Window();
+      this.pauseParts.set(name, window);
+      window.add(ms);
+    }
+    if (plain.join() === this.plain) return;
+    this.plain = plain.join();
+    this.log.info({ epoch, plain: this.plain }, "what of the dump is done the plain way");
+  }
+
   epochCommitted(report: EpochReport): void {
     this.epochsCommitted += 1;
     this.lastCommitAtMs = this.host.clock.nowMs();
     this.windows.pause.add(report.pauseMs);
+    this.notePauseParts(report);
     this.windows.dump.add(report.wallMs);
     this.windows.ship.add(report.shipMs);
     this.windows.commit.add(report.commitMs);
@@ -535,6 +549,7 @@ export class Pair {
       epochsSkipped: this.epochsSkipped,
       ...gateView(facts),
       ...optional("pauseMs", windows.pause.percentiles()),
+      ...optional("pausePartsMs", medians(this.pauseParts)),
       ...optional("dumpMs", windows.dump.percentiles()),
       ...optional("shipMs", windows.ship.percentiles()),
       ...optional("commitMs", windows.commit.percentiles()),

@@ -6,7 +6,12 @@ import { existsSync } from "node:fs";
 import { cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { Checkpointer, type CheckpointerOptions, type Shortcut, shortcuts } from "./checkpointer.js";
+import {
+  Checkpointer,
+  type CheckpointerOptions,
+  type Shortcut,
+  shortcuts,
+} from "./checkpointer.js";
 import { probeCriu } from "./probe.js";
 import { restore } from "./restorer.js";
 import { openSandbox, type Sandbox, type SandboxOptions } from "./sandbox.js";

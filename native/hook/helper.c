@@ -7,7 +7,7 @@
 #include <sched.h>
 #include <signal.h>
 
-enum { JOBS_MAX = 64 };
+enum { JOBS_MAX = 64, STACK_BYTES = 128 << 10 /* all of it is made present */ };
 
 static struct {
 	pthread_mutex_t lock;
@@ -52,11 +52,16 @@ static void *helper_main(void *unused)
 bool helper_start(void)
 {
 	pthread_t thread;
+	pthread_attr_t attributes;
 	sigset_t all, before;
 	sigfillset(&all); /* CRIU's signals are for CRIU's thread */
 	if (pthread_sigmask(SIG_SETMASK, &all, &before) != 0)
 		return false;
-	helper.started = pthread_create(&thread, NULL, helper_main, NULL) == 0;
+	if (pthread_attr_init(&attributes) == 0) {
+		helper.started = pthread_attr_setstacksize(&attributes, STACK_BYTES) == 0 &&
+				 pthread_create(&thread, &attributes, helper_main, NULL) == 0;
+		pthread_attr_destroy(&attributes);
+	}
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (helper.started)
 		pthread_detach(thread);

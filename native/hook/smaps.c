@@ -11,14 +11,14 @@
 
 #include "hook/helper.h"
 
-enum { TEXT_BYTES_MAX = 4 << 20 }; /* about 5,000 areas; beyond it is read the plain way */
+enum { TEXT_BYTES = 16 << 10 }; /* above the longest line, and the page that the kernel gives at once */
 
 static struct {
 	struct stat folder; /* of /proc/PID */
 	int directory;
-	char *text;
+	char text[TEXT_BYTES];
 	int memory;
-	bool begun, whole;
+	bool ready, begun, whole;
 } state = { .directory = -1, .memory = -1 };
 
 static bool wanted(const char *line, size_t length)
@@ -53,21 +53,31 @@ static bool write_all(const char *text, size_t length)
 		text += wrote;
 		length -= (size_t)wrote;
 	}
-	return lseek(state.memory, 0, SEEK_SET) == 0;
+	return true;
 }
 
-/* The length; 0 when it could not be read whole. */
-static size_t read_all(int fd)
+/* Piece by piece: what is kept of all whole lines so far is written, and the beginning of a line stays. */
+static bool copy_filtered(int from)
 {
-	for (size_t length = 0; length < TEXT_BYTES_MAX;) {
-		ssize_t got = read(fd, state.text + length, TEXT_BYTES_MAX - length);
+	for (size_t have = 0;;) {
+		ssize_t got = read(from, state.text + have, TEXT_BYTES - have);
 		if (got < 0 && errno == EINTR)
 			continue;
-		if (got <= 0)
-			return got == 0 ? length : 0;
-		length += (size_t)got;
+		if (got < 0 || (got == 0 && have > 0))
+			return false; /* smaps ends with a newline */
+		if (got == 0)
+			return lseek(state.memory, 0, SEEK_SET) == 0;
+		have += (size_t)got;
+		const char *last = memrchr(state.text, '\n', have);
+		if (last == NULL && have == TEXT_BYTES)
+			return false;
+		size_t whole = last == NULL ? 0 : (size_t)(last - state.text) + 1;
+		char rest[TEXT_BYTES];
+		memcpy(rest, state.text + whole, have - whole);
+		if (!write_all(state.text, smaps_filter(state.text, whole)))
+			return false;
+		memcpy(state.text, rest, have -= whole);
 	}
-	return 0;
 }
 
 static void read_smaps(const struct job *job)
@@ -77,9 +87,8 @@ static void read_smaps(const struct job *job)
 	int fd = (int)syscall(SYS_openat, state.directory, "smaps", O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return;
-	size_t length = smaps_filter(state.text, read_all(fd));
+	state.whole = copy_filtered(fd);
 	syscall(SYS_close, fd);
-	state.whole = length > 0 && write_all(state.text, length);
 }
 
 bool smaps_prepare(pid_t pid)
@@ -89,15 +98,14 @@ bool smaps_prepare(pid_t pid)
 	/* Kept open, it keeps its inode's number: by that we know it when CRIU opens it. */
 	state.directory = (int)syscall(SYS_openat, AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	state.memory = (int)syscall(SYS_memfd_create, "smaps", MFD_CLOEXEC);
-	void *text = mmap(NULL, TEXT_BYTES_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	state.text = text == MAP_FAILED ? NULL : text;
-	return state.directory >= 0 && fstat(state.directory, &state.folder) == 0 && state.memory >= 0 && state.text != NULL;
+	state.ready = state.directory >= 0 && fstat(state.directory, &state.folder) == 0 && state.memory >= 0;
+	return state.ready;
 }
 
 void smaps_begin(void)
 {
 	const struct job job = { .run = read_smaps };
-	if (state.text != NULL)
+	if (state.ready)
 		state.begun = helper_post(&job);
 }
 

@@ -40,7 +40,7 @@ export interface CheckpointerOptions {
   environment?: NodeJS.ProcessEnv;
 }
 
-export const shortcuts = ["splices", "pages", "smaps"] as const;
+export const shortcuts = ["splices", "pages", "smaps", "mark"] as const;
 export type Shortcut = (typeof shortcuts)[number];
 
 /** Where the pause went, in the order of a dump of one process (native/hook/phases.h). */

@@ -265,7 +265,7 @@ static int usage(void)
 {
 	fprintf(stderr, "usage: ftdump --pair ID --init-pid PID --toolkit DIR --hook LIB --work DIR --gate SOCKET|none --roots FILE\n"
 			"              [--kdat DIR] [--exclude PATH]… [--log-keep 4] [--freeze-ms-max 2000] [--blob-bytes-max 8589934592]\n"
-			"              [--files-bytes-max 4294967296] [--without splices|pages|smaps]…\n");
+			"              [--files-bytes-max 4294967296] [--without splices|pages|smaps|mark]…\n");
 	return 2;
 }
 

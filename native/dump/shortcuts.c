@@ -12,6 +12,7 @@ static const struct {
 	{ "splices", HOOK_SPLICES },
 	{ "pages", HOOK_PAGES },
 	{ "smaps", HOOK_SMAPS },
+	{ "mark", HOOK_MARK },
 };
 
 uint32_t shortcut_called(const char *name)

@@ -4,8 +4,9 @@
  *
  * Where the places are, in CRIU 4.2.1: cr_dump_tasks() → collect_pstree() arms alarm(timeout), seizes every
  * task, and calls alarm(0) the moment all are stopped; collect_namespaces() (sock_diag), memory and files
- * come after. So `alarm(0)` after the first PTRACE_SEIZE is the barrier. Tasks run again by
- * PTRACE_DETACH in pstree_switch_state(), after all images are written.
+ * come after. So `alarm(0)` after the first PTRACE_SEIZE is the barrier (CRIU waits at the first thing
+ * after it that the barrier is for, see await_mark()). Tasks run again by PTRACE_DETACH in pstree_switch_state(), after
+ * all images are written.
  *
  * Invariants:
  *  - Between the first PTRACE_SEIZE and the last PTRACE_DETACH no wait is without a bound: the freeze limit
@@ -63,7 +64,7 @@ static struct {
 	unsigned shortcuts, used;
 	enum stage stage;
 	unsigned seized, detached;
-	bool aborted;
+	bool aborted, marking;
 	uint64_t frozen_at_us, limit_us, check_at_us;
 } hook = { .socket = -1 };
 
@@ -260,18 +261,37 @@ static void park(void)
 	arm_alarm(hook.limit_us);
 }
 
+/*
+ * While the gate is marked, CRIU may look at what a packet cannot change: which namespaces there are. So this stands
+ * before its first socket, its first image, smaps, and every further ptrace.
+ */
+static void await_mark(void)
+{
+	if (!hook.marking)
+		return;
+	hook.marking = false;
+	phase_enter(PHASE_MARK);
+	await_frozen(HOOK_CAPTURE);
+	phase_enter(PHASE_COLLECT);
+	smaps_begin(); /* not before: the mark may need the core */
+}
+
 static void barrier(void)
 {
 	hook.stage = STAGE_FROZEN;
-	phase_enter(PHASE_MARK);
+	hook.marking = true;
 	say(HOOK_FROZEN);
-	await_frozen(HOOK_CAPTURE);
+	if ((hook.shortcuts & HOOK_MARK) == 0) {
+		await_mark();
+		return;
+	}
+	hook.used |= HOOK_MARK;
 	phase_enter(PHASE_COLLECT);
-	smaps_begin(); /* not before: the gate's mark may need the core */
 }
 
 static void before_detach(void)
 {
+	await_mark();
 	hook.stage = STAGE_DETACHING;
 	(void)splices_finish(); /* the message says whether it failed */
 	phase_enter(PHASE_WAIT);
@@ -306,6 +326,8 @@ long ptrace(enum __ptrace_request request, ...)
 	va_end(arguments);
 
 	bool watched = hook.target > 0;
+	if (request != PTRACE_DETACH)
+		await_mark();
 	if (watched && request == PTRACE_PEEKSIGINFO)
 		phase_enter(PHASE_INFECT);
 	if (watched && request == PTRACE_SEIZE && pid == hook.target && hook.stage == STAGE_START)
@@ -356,6 +378,8 @@ static int open_frozen(int directory, const char *path, int flags)
 static int open_common(int directory, const char *path, int flags, mode_t mode)
 {
 	char room[PATH_MAX];
+	if ((flags & O_CREAT) != 0 || strcmp(path, "smaps") == 0)
+		await_mark();
 	if ((flags & O_CREAT) != 0 && must_fail()) {
 		errno = ECANCELED;
 		return -1;
@@ -449,6 +473,12 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 }
 
 /* ---- sockets ---- */
+
+int socket(int domain, int type, int protocol)
+{
+	await_mark();
+	return (int)syscall(SYS_socket, domain, type, protocol);
+}
 
 static int plain_setsockopt(int fd, int level, int name, const void *value, socklen_t length)
 {

@@ -36,7 +36,8 @@ enum hook_shortcut {
 	HOOK_SPLICES = 1 << 0, /* many small splices of pages made one, beside CRIU's other work */
 	HOOK_PAGES = 1 << 1,   /* the image of the pages has its memory before the freeze */
 	HOOK_SMAPS = 1 << 2,   /* smaps is read by a thread beside CRIU */
-	HOOK_SHORTCUTS = HOOK_SPLICES | HOOK_PAGES | HOOK_SMAPS,
+	HOOK_MARK = 1 << 3,    /* the gate is marked while CRIU lists namespaces */
+	HOOK_SHORTCUTS = HOOK_SPLICES | HOOK_PAGES | HOOK_SMAPS | HOOK_MARK,
 };
 
 struct hook_message {

@@ -3,23 +3,19 @@
 import { brokenPromises, verdictOf } from "../checkers/verdict.js";
 import type { Host } from "../runner/hosts.js";
 import { poll } from "../runner/poll.js";
-import { type Context, expectThat, type Scenario, underLoad } from "../runner/scenario.js";
+import { type Context, expectThat, type Scenario, scenarioUnderLoad } from "../runner/scenario.js";
 import type { Service } from "../runner/service.js";
 
-const switchover: Scenario = {
-  name: "lifecycle/switchover-under-load",
-  quick: true,
-  boundMs: 120_000,
-  run: async (context) => {
-    await underLoad(context, {}, async ({ service, primary, standby, client }) => {
-      await context.ftctl.must(primary, ["switchover", service.name, "-y"], 60_000);
-      await service.untilProtected(standby, 30_000);
-      await client.makesProgress(100, 30_000);
-      await context.ftctl.must(standby, ["switchover", service.name, "-y"], 60_000);
-      await service.untilProtected(primary, 30_000);
-    });
+const switchover = scenarioUnderLoad(
+  { name: "lifecycle/switchover-under-load", quick: true },
+  async ({ service, primary, standby, client }, context) => {
+    await context.ftctl.must(primary, ["switchover", service.name, "-y"], 60_000);
+    await service.untilProtected(standby, 30_000);
+    await client.makesProgress(100, 30_000);
+    await context.ftctl.must(standby, ["switchover", service.name, "-y"], 60_000);
+    await service.untilProtected(primary, 30_000);
   },
-};
+);
 
 /** What `docker inspect` says of the container that `ftctl` must not disturb. */
 async function inspect(service: Service, host: Host): Promise<Record<string, unknown>> {

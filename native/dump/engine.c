@@ -1,6 +1,5 @@
 #include "dump/engine.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -15,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "disk/disk.h"
 #include "dump/clock.h"
 
 void engine_init(struct engine *engine)
@@ -31,17 +31,12 @@ static void close_fd(int *fd)
 
 int engine_remove_images(int work, const char *name)
 {
-	int fd = openat(work, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
+	DIR *directory = disk_list(work, name);
+	if (directory == NULL)
 		return errno == ENOENT ? 0 : -1;
-	DIR *directory = fdopendir(fd);
-	if (directory == NULL) {
-		close(fd);
-		return -1;
-	}
 	for (struct dirent *entry; (entry = readdir(directory)) != NULL;)
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-			(void)unlinkat(fd, entry->d_name, 0); /* rmdir below says if something is left */
+			(void)unlinkat(dirfd(directory), entry->d_name, 0); /* rmdir below says if something is left */
 	closedir(directory);
 	return unlinkat(work, name, AT_REMOVEDIR);
 }

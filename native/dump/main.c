@@ -3,7 +3,6 @@
  * stdout (native/line/line.h). Verbs: hello, presync, dump, acked, reset, status, quit. It ends when stdin
  * closes, and never in the middle of a verb.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -16,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "disk/disk.h"
 #include "dump/clock.h"
 #include "dump/dump.h"
 #include "dump/shortcuts.h"
@@ -325,8 +325,7 @@ static int folder(int parent, const char *name)
 /* Images of a run that was killed. */
 static void wipe_images(void)
 {
-	int fd = openat(dumper.work, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *listing = fd < 0 ? NULL : fdopendir(fd);
+	DIR *listing = disk_list(dumper.work, ".");
 	if (listing == NULL)
 		return;
 	for (struct dirent *entry; (entry = readdir(listing)) != NULL;)

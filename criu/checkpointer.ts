@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { asFtError, FtError } from "../orchestrator/errors/error.js";
 import { limits } from "../orchestrator/limits.js";
 import { LineClient, type LineFields } from "../orchestrator/network/line-client.js";
+import { endChild } from "./child.js";
 import { engineFailure } from "./engine-failure.js";
 
 export interface CheckpointerOptions {
@@ -97,7 +98,6 @@ export class Checkpointer {
   readonly #child: ChildProcess;
   readonly #client: LineClient;
   readonly #subject: string;
-  readonly #exited: Promise<void>;
   #onFrozen: Watcher = () => {};
   #onThawed: Watcher = () => {};
   #onGone: (error: FtError) => void = () => {};
@@ -105,7 +105,6 @@ export class Checkpointer {
   private constructor(child: ChildProcess, subject: string) {
     this.#child = child;
     this.#subject = subject;
-    this.#exited = new Promise((resolve) => child.once("close", () => resolve()));
     this.#client = new LineClient(child.stdout!, child.stdin!, {
       subject: `checkpoints of ${subject}`,
       timeoutMs: limits.dumpTimeoutMs,
@@ -197,9 +196,7 @@ export class Checkpointer {
       await this.#client.request("quit", {}, limits.gateCommandTimeoutMs).catch(() => {});
       this.#client.close();
     }
-    const timer = setTimeout(() => this.#child.kill("SIGKILL"), limits.gateCommandTimeoutMs);
-    await this.#exited;
-    clearTimeout(timer);
+    await endChild(this.#child, limits.gateCommandTimeoutMs);
   }
 
   async #ask(

@@ -6,10 +6,20 @@ import { type Context, expectThat, type Scenario, scenarioUnderLoad } from "../r
 
 const settleMs = 30_000;
 
-function killPids(context: Context, host: Host, pattern: RegExp): void {
-  const pids = context.hosts.pids(host, pattern);
-  expectThat(pids.length > 0, `nothing on ${host} looks like ${pattern}`);
-  for (const pid of pids) process.kill(pid, "SIGKILL");
+/** Waits for one to kill: CRIU, say, is away for a moment between two epochs. */
+async function killPids(context: Context, host: Host, pattern: RegExp): Promise<void> {
+  const pids = await poll(`something like ${pattern} on ${host}`, 5_000, async () => {
+    const found = context.hosts.pids(host, pattern);
+    return found.length > 0 ? found : undefined;
+  });
+  for (const pid of pids) {
+    try {
+      process.kill(pid, "SIGKILL");
+    } catch (error) {
+      // It may have ended by itself just now.
+      if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+    }
+  }
 }
 
 const standbyLost = scenarioUnderLoad(
@@ -99,7 +109,7 @@ function gateKilled(which: "primary" | "standby", quick: boolean): Scenario {
   return scenarioUnderLoad(
     { name: `processes/gate-killed-on-${which}`, quick },
     async ({ service, primary, standby, client }, context) => {
-      killPids(context, which === "primary" ? primary : standby, /(^|\/)ftgate /);
+      await killPids(context, which === "primary" ? primary : standby, /(^|\/)ftgate /);
       await client.makesProgress(50, settleMs);
       const voice = await protectedSomewhere(context, service.name, [primary, standby]);
       if (which === "primary" && voice === primary) {
@@ -116,7 +126,7 @@ function gateKilled(which: "primary" | "standby", quick: boolean): Scenario {
 function helperKilled(name: string, pattern: RegExp, which: "primary" | "standby"): Scenario {
   const about = { name: `processes/${name}-killed`, quick: false };
   return scenarioUnderLoad(about, async ({ service, primary, standby, client }, context) => {
-    killPids(context, which === "primary" ? primary : standby, pattern);
+    await killPids(context, which === "primary" ? primary : standby, pattern);
     await client.makesProgress(50, settleMs);
     await protectedSomewhere(context, service.name, [primary, standby]);
   });
@@ -140,7 +150,7 @@ function dockerdKilled(which: "primary" | "standby", quick: boolean): Scenario {
 const applicationCrash = scenarioUnderLoad(
   { name: "processes/application-crash", quick: true },
   async ({ service, primary, standby }, context) => {
-    killPids(context, primary, /^redis-server /);
+    await killPids(context, primary, /^redis-server /);
     await service.untilTakenOver(standby, settleMs);
   },
 );

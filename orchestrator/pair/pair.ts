@@ -340,6 +340,14 @@ export class Pair {
         break;
       case "gone":
         this.gate = undefined;
+        // A handover waits for a checkpoint, and the gate is restarted only after it.
+        this.loop?.rejectWaiters(
+          new FtError({
+            code: "CONTROL_CLOSED",
+            subject: `gate of pair ${this.record.id}`,
+            message: `the gate is gone (${news.reason})`,
+          }),
+        );
         this.event(
           "gate-lost",
           "warning",

@@ -79,7 +79,11 @@ export class Gate extends EventEmitter<GateEvents> {
     const started = start(options, initPid);
     const deadlineMs = options.clock.nowMs() + limits.gateCommandTimeoutMs;
     for (;;) {
-      const gate = await Gate.connect(options);
+      // It listens before it has its interfaces: one that cannot get them closes the line, and its end tells why.
+      const gate = await Gate.connect(options).catch((error: unknown) => {
+        if (!(error instanceof FtError && error.code === "CONTROL_CLOSED")) throw error;
+        return undefined;
+      });
       if (gate) return { gate, adopted: false };
       const ended = started.ended();
       if (ended !== undefined) throw notStarted(options, ended);

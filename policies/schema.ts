@@ -136,7 +136,7 @@ const detectionSchema = z.strictObject({
   agentGraceMs: milliseconds(
     100,
     600_000,
-    3_000,
+    5_000,
     "How long the peer's agent may be away, its gate still beating, before the peer counts as lost.",
   ),
   lanGraceMs: milliseconds(

@@ -150,7 +150,7 @@ int broker_run(struct broker *broker)
 	for (unsigned i = 0; i < broker->processes; i++)
 		sessions[i].socket = -1;
 	int result = gather(broker, sessions);
-	if (result == 0)
+	if (result == 0 && broker->accept_timeout_ms > 0)
 		result = stand_ins_make(broker, &waiting);
 	int error = errno;
 	if (result == 0) {

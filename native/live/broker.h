@@ -24,7 +24,7 @@ struct broker {
 	int listener, raw;
 	unsigned processes;   /* how many are to come */
 	int timeout_ms;       /* of one message, and for all to have come */
-	int accept_timeout_ms; /* for what waits to be accepted */
+	int accept_timeout_ms; /* for what waits to be accepted; 0: that is left alone */
 	struct broker_counts count;
 };
 

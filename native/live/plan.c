@@ -116,7 +116,7 @@ static void take_clock(const struct connection *connection, const struct socket_
 		out->tsval = connection_timestamp(connection, now_ns);
 	if (old != NULL && old->timestamps && (!tracked || sequence_after(old->timestamp, out->tsval)))
 		out->tsval = old->timestamp;
-	out->tsval += PLAN_CLOCK_MARGIN_MS;
+	out->tsval += tracked && !connection->adopted ? PLAN_CLOCK_MARGIN_MS : PLAN_CLOCK_UNSURE_MS;
 	out->remote_tsval = connection ? connection->remote_tsval : 0;
 }
 

@@ -69,6 +69,19 @@ static int connect_silently(int fd, const struct plan *plan)
 	return connect(fd, (struct sockaddr *)&at, length);
 }
 
+/*
+ * The size of segments is worked out when a socket connects, from 536 bytes; what repair mode says of the remote side's
+ * size comes later and is not looked at again. Setting IP options makes the kernel look; they are set to what they are.
+ */
+static int renew_segment_size(int fd)
+{
+	uint8_t options[40];
+	socklen_t length = sizeof options;
+	if (getsockopt(fd, IPPROTO_IP, IP_OPTIONS, options, &length) != 0)
+		return -1;
+	return setsockopt(fd, IPPROTO_IP, IP_OPTIONS, options, length);
+}
+
 static int set_terms(int fd, const struct plan *plan)
 {
 	struct repair_option options[4];
@@ -81,7 +94,8 @@ static int set_terms(int fd, const struct plan *plan)
 		options[count++] = (struct repair_option){ OPTION_SACK_PERMITTED, 0 };
 	if (plan->timestamps)
 		options[count++] = (struct repair_option){ OPTION_TIMESTAMPS, 0 };
-	if (setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_OPTIONS, options, count * (socklen_t)sizeof *options) != 0)
+	if (setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_OPTIONS, options, count * (socklen_t)sizeof *options) != 0 ||
+	    renew_segment_size(fd) != 0)
 		return -1;
 	return plan->timestamps ? socket_option_set(fd, IPPROTO_TCP, TCP_TIMESTAMP, (int)plan->tsval) : 0;
 }
@@ -178,6 +192,10 @@ static int send_range(int fd, const struct plan *plan, const uint8_t *output, si
  * window: sent again the ordinary way it is with the remote side at once. Of more than that the kernel would send only
  * the beginning; and if the remote side has more than the beginning, it acknowledges what this kernel believes to be
  * unsent, which is ignored, for ever. What is beyond the remote side's window was never sent.
+ *
+ * The last segment is not restored as sent, so that it is what the kernel probes for loss with: its selective
+ * acknowledgement shows all the others lost, or its acknowledgement shows that none is. (The answer to a segment that
+ * was sent before is not trusted when it comes sooner than the least round trip known, here a millisecond.)
  */
 static size_t sent_bytes(const struct plan *plan)
 {
@@ -185,7 +203,7 @@ static size_t sent_bytes(const struct plan *plan)
 	size_t sent = all < plan->send_window ? all : plan->send_window;
 	unsigned options = plan->timestamps ? 12 : 0;
 	size_t segment = plan->mss > options + 1 ? plan->mss - options : 1;
-	return sent <= INITIAL_SEGMENTS * segment || plan->reset ? 0 : sent;
+	return sent <= INITIAL_SEGMENTS * segment || plan->reset ? 0 : sent - segment;
 }
 
 static int put_sent(int fd, const struct plan *plan, const uint8_t *output, size_t sent)

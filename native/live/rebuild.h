@@ -54,8 +54,11 @@ struct plan {
 	uint64_t output_from, output_bytes;
 };
 
-/* The clock of timestamps may be behind by as much as a checkpoint is old: this much is added. It does no harm. */
-enum { PLAN_CLOCK_MARGIN_MS = 10000 };
+/*
+ * What is added to the clock of timestamps, which must not go back: a round trip's error if it was followed from the
+ * handshake on; else it may be behind by as much as the checkpoint is old.
+ */
+enum { PLAN_CLOCK_MARGIN_MS = 200, PLAN_CLOCK_UNSURE_MS = 10000 };
 
 /* `connection` and `old` may be NULL; `now_ns` is the tracker's clock. Then plan_free(). */
 enum plan_verdict plan_make(const struct connection *connection, const struct pool *pool, const struct socket_state *old,

@@ -198,7 +198,7 @@ struct helper {
 	int said;
 };
 
-static bool helper_start(struct helper *helper, const char *name, const char *table)
+static bool helper_start(struct helper *helper, const char *name, const char *table, const char *accept_ms)
 {
 	int pipe_fd[2];
 	char line[64] = "", pid_text[16], program[512];
@@ -212,7 +212,7 @@ static bool helper_start(struct helper *helper, const char *name, const char *ta
 	if (helper->pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		dup2(pipe_fd[1], STDOUT_FILENO);
-		execl(program, "ftlive", "--pid", pid_text, "--name", name, "--table", table, "--accept-timeout-ms", "3000", (char *)NULL);
+		execl(program, "ftlive", "--pid", pid_text, "--name", name, "--table", table, "--accept-timeout-ms", accept_ms, (char *)NULL);
 		_exit(127);
 	}
 	close(pipe_fd[1]);
@@ -440,8 +440,8 @@ static bool run(const struct scene *scene, unsigned run_seed)
 	ok = ok && capture_settle(&capture);
 	unsigned missed = capture_stop(&capture);
 	atomic_store(&stage->stop, 0);
-	ok = ok && missed == 0 && write_table(table) == 0 && helper_start(&helper, "live", table) &&
-	     (!scene->checkpoint || helper_start(&before, "checkpoint", table_before));
+	ok = ok && missed == 0 && write_table(table) == 0 && helper_start(&helper, "live", table, "3000") &&
+	     (!scene->checkpoint || helper_start(&before, "checkpoint", table_before, "0"));
 	tracker_close(&capture.tracker);
 	atomic_store(&stage->accept_off, 0);
 	if (ok)
@@ -456,6 +456,8 @@ static bool run(const struct scene *scene, unsigned run_seed)
 	if (!ok)
 		printf("  went wrong: %s (missed %u frames)\n", stage->server_why, missed);
 	unsigned failed = judge();
+	if (failed > 0 && getenv("LIVE_VERBOSE") != NULL)
+		(void)(world_run(BOX_B, "ss -tnimo") + world_run(CLIENT, "ss -tnimo"));
 	end_child(standby);
 	end_child(clients);
 	if (helper.pid > 0)
@@ -491,10 +493,22 @@ static void say_figures(const char *name, unsigned good, unsigned runs)
 	figures = 0;
 }
 
+static unsigned runs, base;
+static const struct scene *current;
+
+TEST(every_client_gets_everything)
+{
+	unsigned good = 0, first = base + (unsigned)(current - scenes) * 10007;
+	for (unsigned i = 0; i < runs; i++)
+		good += run(current, first + i) ? 1 : 0;
+	say_figures(current->name, good, runs);
+	CHECK_EQ(good, runs);
+}
+
 int main(int count, char **arguments)
 {
-	unsigned runs = count > 1 ? (unsigned)atoi(arguments[1]) : 1;
-	unsigned base = count > 2 ? (unsigned)strtoul(arguments[2], NULL, 0) : (unsigned)time(NULL);
+	runs = count > 1 ? (unsigned)atoi(arguments[1]) : 1;
+	base = count > 2 ? (unsigned)strtoul(arguments[2], NULL, 0) : (unsigned)time(NULL);
 	if (geteuid() != 0) {
 		printf("needs root to make network namespaces; skipped\n");
 		return 0;
@@ -516,14 +530,8 @@ int main(int count, char **arguments)
 	for (unsigned i = 0; i < SCENES; i++) {
 		if (count > 3 && strstr(scenes[i].name, arguments[3]) == NULL)
 			continue;
-		unsigned good = 0;
-		for (unsigned j = 0; j < runs; j++)
-			good += run(&scenes[i], base + i * 10007 + j) ? 1 : 0;
-		say_figures(scenes[i].name, good, runs);
-		if (good == runs)
-			check_passed++;
-		else
-			check_failed++;
+		current = &scenes[i];
+		RUN(every_client_gets_everything);
 	}
 	world_close();
 	return check_report();

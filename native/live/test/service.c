@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BUFFER_BYTES = 32768, ECHO_AHEAD_BYTES = 128 << 10, CLIENT_LIMIT_MS = 25000 };
+enum { BUFFER_BYTES = 32768, ECHO_AHEAD_BYTES = 128 << 10, CLIENT_LIMIT_MS = 25000, CLIENT_LINGERS_MS = 1000 };
 
 uint64_t now_ns(void)
 {
@@ -328,6 +328,7 @@ void clients_run(struct stage *stage, int netns, const char *address, unsigned s
 	errno = ETIMEDOUT;
 	for (uint32_t i = 0; i < stage->dialled_count; i++)
 		if (atomic_load(&clients[i].plan->state) == 0)
-			client_ends(&clients[i], -1, "not done in time");
+			atomic_store(&clients[i].plan->state, -1), strcpy(clients[i].plan->why, "not done in time");
+	usleep(CLIENT_LINGERS_MS * 1000); /* for a look at the sockets */
 	_exit(0);
 }

@@ -32,6 +32,15 @@ export const limits = {
   childEndTimeoutMs: 5_000,
   /** Of a files-only transfer before the first checkpoint; what is left goes into that. */
   presyncPartsMax: 1_000,
+  /** Of an event log: threads that are recorded, and its size in segments of 1 MiB. */
+  logLanes: 128,
+  logSegments: 512,
+  logCommandTimeoutMs: 5_000,
+  /** Of a whole replay, and of its connections' being handed over after it. */
+  replayTimeoutMs: 60_000,
+  replayPollMs: 5,
+  replayAttemptsMax: 3,
+  handoverTimeoutMs: 10_000,
   /** The first checkpoint ships every file. */
   firstDumpTimeoutMs: 120_000,
   storeCommandTimeoutMs: 10_000,

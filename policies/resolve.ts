@@ -9,10 +9,13 @@ import { ExitCode, FtError } from "../orchestrator/errors/error.js";
 import { parseCidr } from "./address.js";
 import type { PolicySpec, ProtectionPolicy } from "./schema.js";
 
+/** `auto` is resolved. */
+export type ResolvedMode = "checkpoint" | "hybrid";
+
 export type ResolvedPolicy = Omit<PolicySpec, "mode" | "standby" | "network" | "containers"> & {
   /** Name of the policy it came from. */
   name: string;
-  mode: "checkpoint";
+  mode: ResolvedMode;
   standby: string;
   network: {
     /** With prefix length: `10.0.0.5/24`. */
@@ -37,7 +40,7 @@ export interface ResolveContext {
   onlyPeer?: string | undefined;
 }
 
-/** Fills in what only the environment knows; throws `POLICY_INCOMPLETE` or `MODE_UNAVAILABLE`. */
+/** Fills in what only the environment knows; throws `POLICY_INCOMPLETE`. */
 export function resolvePolicy(policy: ProtectionPolicy, context: ResolveContext): ResolvedPolicy {
   const { mode, standby, network, containers: _containers, ...rest } = policy.spec;
   const chosen = context.standby ?? standby ?? context.onlyPeer;
@@ -53,25 +56,11 @@ export function resolvePolicy(policy: ProtectionPolicy, context: ResolveContext)
   return {
     ...rest,
     name: policy.metadata.name,
-    mode: availableMode(mode, policy, context),
+    // Hybrid has to be asked for by name until it has the checkpoint mode's record.
+    mode: mode === "hybrid" ? "hybrid" : "checkpoint",
     standby: chosen,
     network: resolveNetwork(policy, network, context),
   };
-}
-
-function availableMode(
-  mode: PolicySpec["mode"],
-  policy: ProtectionPolicy,
-  context: ResolveContext,
-): "checkpoint" {
-  if (mode !== "hybrid") return "checkpoint";
-  throw new FtError({
-    code: "MODE_UNAVAILABLE",
-    subject: `container ${context.container}`,
-    message: `policy ${policy.metadata.name} asks for mode hybrid (record and replay), which this version cannot do yet`,
-    hint: "Use mode: checkpoint, or mode: auto, which takes the best mode there is.",
-    exitCode: ExitCode.refused,
-  });
 }
 
 function resolveNetwork(

@@ -68,10 +68,32 @@ export interface PairView {
   commitMs?: Percentiles;
   outputDelayMs?: Percentiles;
   bytesPerEpoch?: Percentiles;
+  /** Mode hybrid: the event log. */
+  log?: LogView;
   peerState: "alive" | "silent" | "unknown";
   /** Of the last takeover on this host. */
-  takeover?: { at: string; detectionMs: number; restoreMs: number; totalMs: number; epoch: number };
+  takeover?: {
+    at: string;
+    detectionMs: number;
+    restoreMs: number;
+    totalMs: number;
+    epoch: number;
+    /** Mode hybrid: what was replayed from that epoch on. */
+    replay?: { ms: number; events: number; outputs: number; rebuilt: number; failed: number };
+  };
   lastError?: FtErrorJson;
+}
+
+export interface LogView {
+  /** Output waits for the log; if not, for checkpoints. */
+  covers: boolean;
+  /** The standby receives it. */
+  up: boolean;
+  bytes: number;
+  unackedBytes: number;
+  freeBytes?: number | undefined;
+  waits: number;
+  delayMs?: Percentiles | undefined;
 }
 
 export interface FtEvent {

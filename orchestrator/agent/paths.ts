@@ -16,6 +16,11 @@ export interface PairPaths {
   store: string;
   /** Images of the last takeover. */
   images: string;
+  /** Mounted into a recorded container (mode hybrid); in it the event log. */
+  logFolder: string;
+  log: string;
+  /** Of a standby: the frames around the log. */
+  frames: string;
   roots: string;
   restoreLog: string;
 }
@@ -32,6 +37,9 @@ export function pairPaths(runDir: string, pair: string): PairPaths {
     spool: join(dir, "spool"),
     store: join(dir, "store"),
     images: join(dir, "images"),
+    logFolder: join(dir, "log"),
+    log: join(dir, "log", "events"),
+    frames: join(dir, "frames"),
     roots: join(dir, "roots"),
     restoreLog: join(dir, "restore.log"),
   };

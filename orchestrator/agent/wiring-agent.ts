@@ -16,7 +16,7 @@ import type { AgentShared } from "./main.js";
 import type { Pairs } from "./pairs.js";
 import { type PairPaths, pairPaths } from "./paths.js";
 import type { PeerServiceParts } from "./peer-service.js";
-import { originControl } from "./wiring-docker.js";
+import { dockerWiring, originControl } from "./wiring-docker.js";
 import { checkBoth, factsOfThisHost, probeThisHost } from "./wiring-preflight.js";
 
 export function agentParts(
@@ -26,15 +26,13 @@ export function agentParts(
   recent: RecentLines,
 ): AgentParts {
   const { config, engine, clients, clock } = shared;
-  const origins = originControl({
-    engine,
-    initProgram: join(config.nativeDir, "bin/ftinit"),
-    clock,
-  });
+  const origins = originControl(dockerWiring(shared));
   const startedAt = new Date(clock.wallMs()).toISOString();
   const resolve: AgentParts["resolve"] = async (request, pairId) => {
     const policy = await policyOf(shared, request, pairId);
-    return { policy, origin: await origins.inspect(request.container, pairId, policy.network.ip) };
+    const recorded = policy.mode === "hybrid";
+    const address = policy.network.ip;
+    return { policy, origin: await origins.inspect(request.container, pairId, address, recorded) };
   };
   return {
     origins,

@@ -1,8 +1,14 @@
 /** Binds the pair's ports to Docker and ftinit. */
+import { join } from "node:path";
 import type { ResolvedPolicy } from "../../policies/resolve.js";
 import type { Clock } from "../clock.js";
 import { applicationPids } from "../docker/container-process.js";
-import { plainSpec, protectedSpec, specForHost } from "../docker/container-spec.js";
+import {
+  type HostPrograms,
+  plainSpec,
+  protectedSpec,
+  specForHost,
+} from "../docker/container-spec.js";
 import type { ContainerSpec } from "../docker/docker-types.js";
 import { containerName } from "../docker/docker-types.js";
 import type { Engine } from "../docker/engine.js";
@@ -15,15 +21,26 @@ import {
 import { createStandby } from "../docker/standby-container.js";
 import { configureInterface, WIDE_WINDOW_SEGMENTS } from "../network/interface.js";
 import type { Application, ContainerControl, OriginControl } from "../pair/ports.js";
+import type { AgentShared } from "./main.js";
+import { pairPaths } from "./paths.js";
 
-export interface DockerWiring {
+export interface DockerWiring extends HostPrograms {
   engine: Engine;
-  /** Host path of ftinit. */
-  initProgram: string;
   clock: Clock;
 }
 
-export function containerControl({ engine, initProgram, clock }: DockerWiring): ContainerControl {
+export function dockerWiring({ config, engine, clock }: AgentShared): DockerWiring {
+  return {
+    engine,
+    clock,
+    initProgram: join(config.nativeDir, "bin/ftinit"),
+    recorder: join(config.nativeDir, "lib/libftrec.so"),
+    logFolder: (pair) => pairPaths(config.runDir, pair).logFolder,
+  };
+}
+
+export function containerControl(wiring: DockerWiring): ContainerControl {
+  const { engine, initProgram, clock } = wiring;
   const initOf = (app: Application) =>
     new InitClient({ program: initProgram, hostPid: app.initPid, subject: "container" });
   return {
@@ -33,7 +50,7 @@ export function containerControl({ engine, initProgram, clock }: DockerWiring): 
       const replicated = policy.files.mounts
         .filter(({ action }) => action === "replicate")
         .map(({ target }) => target);
-      const options = { engine, initProgram, clock, replicated };
+      const options = { ...wiring, replicated };
       return (await createStandby(spec, options)).id;
     },
     async start(containerId) {
@@ -94,11 +111,13 @@ export function containerControl({ engine, initProgram, clock }: DockerWiring): 
   };
 }
 
-export function originControl({ engine, initProgram, clock }: DockerWiring): OriginControl {
+export function originControl(wiring: DockerWiring): OriginControl {
+  const { engine, initProgram, clock } = wiring;
   return {
-    async inspect(ref, pairId, address) {
+    async inspect(ref, pairId, address, recorded) {
       const inspect = await engine.inspect(ref);
-      const spec = protectedSpec(inspect, { pairId, role: "primary", initProgram, address });
+      const about = { pairId, role: "primary", address, recorded } as const;
+      const spec = protectedSpec(inspect, { ...wiring, ...about });
       return {
         id: inspect.Id,
         name: containerName(inspect),
@@ -111,8 +130,8 @@ export function originControl({ engine, initProgram, clock }: DockerWiring): Ori
     async replace(origin, tell) {
       const original = await engine.inspect(origin.id);
       const spec = specForHost(origin.containerSpec as unknown as ContainerSpec, {
+        ...wiring,
         role: "primary",
-        initProgram,
       });
       const { running, rollback } = await protectContainer(original, spec, {
         engine,

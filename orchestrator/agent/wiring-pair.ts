@@ -11,7 +11,7 @@ import { parseMountinfo } from "../docker/mountinfo.js";
 import { FtError } from "../errors/error.js";
 import { limits } from "../limits.js";
 import { StreamSender } from "../links/stream-sender.js";
-import { Gate, type GateOptions } from "../network/gate.js";
+import { Gate, type GateMode, type GateOptions, type HistogramUs, type LogFiles } from "../network/gate.js";
 import { WIDE_WINDOW_SEGMENTS } from "../network/interface.js";
 import type { LineEvent } from "../network/line-client.js";
 import type {
@@ -26,13 +26,14 @@ import type {
 import type { PairRecord } from "../pair/record.js";
 import type { AgentShared } from "./main.js";
 import { pairPaths } from "./paths.js";
-import { containerControl } from "./wiring-docker.js";
+import { containerControl, dockerWiring } from "./wiring-docker.js";
+import { logControl } from "./wiring-log.js";
 
 export function pairParts(shared: AgentShared): PairParts {
-  const { config, engine, clock } = shared;
-  const initProgram = join(config.nativeDir, "bin/ftinit");
+  const { config } = shared;
   return {
-    container: containerControl({ engine, initProgram, clock }),
+    container: containerControl(dockerWiring(shared)),
+    log: logControl(shared),
     openGate: (setup) => openGate(shared, setup),
     openDumper: (record, app, onGone) => openDumper(shared, record, app, onGone),
     openStore: (record, app, onGone) => openStore(shared, record, app, onGone),
@@ -98,6 +99,8 @@ async function openGate(
     heldBytesMax: policy.hold.heldBytesMax,
     queuedBytesMax: policy.hold.queuedBytesMax,
     generation: record.generation,
+    // The heartbeats' number, in TCP: one port a pair to open in a firewall.
+    ...(policy.mode === "hybrid" ? { shipPort: record.beatPort } : {}),
     clock,
   };
   const { gate } = await Gate.open(options, initPid);
@@ -108,23 +111,31 @@ async function openGate(
   gate.on("gone", (reason) => onNews({ kind: "gone", reason }));
   await gate.subscribe();
   await gate.cpu(await cpuTimePath(initPid)).catch(() => {});
-  return gateControl(gate, options, record.network.address.split("/")[0]!);
+  return gateControl(gate, options, record.network.address.split("/")[0]!, paths);
 }
 
 function gateControl(
   gate: Gate,
   { pair, controlSocket: socket }: GateOptions,
   ip: string,
+  files: LogFiles,
 ): GateControl {
+  let current: GateMode | undefined;
   return {
     get gone() {
       return gate.gone;
     },
-    mode: (mode, generation, epoch) => gate.mode(mode, generation, epoch),
+    async mode(mode, generation, epoch) {
+      await gate.mode(mode, generation, epoch);
+      current = mode;
+    },
     async commit(epoch) {
       const { frames, bytes, heldFrames } = await gate.commit(epoch);
-      return { frames, bytes, stillHeld: heldFrames > 0 };
+      // In mode log what is held waits for the log, and no checkpoint hurries it.
+      return { frames, bytes, stillHeld: heldFrames > 0 && current !== "log" };
     },
+    ship: (role) => gate.log(role, files),
+    trim: (epoch) => gate.trim(epoch),
     announce: () => gate.garp(ip, 3),
     attach: async (initPid) => {
       await gate.attach(initPid);
@@ -133,8 +144,8 @@ function gateControl(
     beat: ({ app, lan, epoch }) => gate.beat({ app, lan, epoch }),
     async facts() {
       const stats = await gate.stats();
-      const { count, avg, p50, p99, max } = stats.delayUs;
       const ms = (us: number) => us / 1000;
+      current = stats.mode;
       return {
         mode: stats.mode,
         generation: stats.generation,
@@ -143,14 +154,26 @@ function gateControl(
         heldBytes: stats.heldBytes,
         heldOldestMs: stats.heldFrames > 0 ? ms(stats.heldOldestUs) : undefined,
         leaseFresh: stats.leaseFresh,
-        outputDelayMs:
-          count === 0 ? undefined : { avg: ms(avg), p50: ms(p50), p99: ms(p99), max: ms(max) },
+        outputDelayMs: spreadMs(stats.delayUs),
+        log: stats.ship && {
+          up: stats.ship.up,
+          bytes: stats.ship.logBytes,
+          unackedBytes: stats.ship.end - stats.ship.acked,
+          freeBytes: stats.ship.freeBytes,
+          waits: stats.ship.waits,
+          delayMs: spreadMs(stats.ship.delayUs),
+        },
       };
     },
     // One that lives though its connection is lost must not stay: it would keep the address of its heartbeats.
     quit: () => (gate.gone ? Gate.quitAt(pair, socket).then(() => {}) : gate.quit()),
     release: () => gate.release(),
   };
+}
+
+function spreadMs({ count, avg, p50, p99, max }: HistogramUs) {
+  const ms = (us: number) => us / 1000;
+  return count === 0 ? undefined : { avg: ms(avg), p50: ms(p50), p99: ms(p99), max: ms(max) };
 }
 
 function newsOf({ name, fields }: LineEvent): GateNews | undefined {
@@ -177,6 +200,18 @@ function newsOf({ name, fields }: LineEvent): GateNews | undefined {
       };
     case "lan":
       return { kind: "lan", state: fields.text("state") === "up" ? "up" : "down" };
+    case "ship-lost":
+      return { kind: "ship", state: "lost", reason: fields.textOr("reason", "") };
+    case "ship-back":
+      return { kind: "ship", state: "back", reason: "" };
+    case "log-full":
+      return { kind: "ship", state: "full", reason: fields.textOr("where", "") };
+    case "log-room":
+      return { kind: "ship", state: "room", reason: "" };
+    case "log-broken":
+      return { kind: "ship", state: "broken", reason: fields.textOr("reason", "") };
+    case "ship-ended":
+      return { kind: "ship", state: "ended", reason: "" };
     case "thawed-by-disconnect":
       return { kind: "thawedByDisconnect" };
     default:

@@ -16,6 +16,11 @@ import type {
 import { containerName } from "./docker-types.js";
 
 export const INIT_PATH = "/.ftctl/ftinit";
+/** Where libftrec.so and the folder of the event log are in a recorded container (mode hybrid). */
+export const RECORDER_PATH = "/.ftctl/libftrec.so";
+export const LOG_FOLDER = "/.ftctl/log";
+/** The flag of ftinit with which the application, and nothing else, is recorded. */
+const RECORD_FLAG = "--record";
 /** Folder inside the container that belongs to ftctl; never captured, removed by `unprotect`. */
 export const INIT_FOLDER = "/.ftctl";
 
@@ -34,11 +39,21 @@ export const label = {
 /** ftinit itself, and what restoring needs for a moment, on top of the application's own limit. */
 const EXTRA_PIDS = 4;
 
-export interface ProtectOptions {
-  pairId: string;
-  role: "primary" | "standby";
+/** What of a host a protected container is given. */
+export interface HostPrograms {
   /** Where ftinit is on that host. */
   initProgram: string;
+  /** Where libftrec.so is. */
+  recorder: string;
+  /** The folder of the pair's event log, on the run dir's tmpfs. */
+  logFolder: (pairId: string) => string;
+}
+
+export interface ProtectOptions extends HostPrograms {
+  pairId: string;
+  role: "primary" | "standby";
+  /** Mode hybrid: the application is recorded. */
+  recorded: boolean;
   /** The service address without prefix length: the container's own name resolves to it. */
   address: string;
 }
@@ -54,7 +69,7 @@ export function protectedSpec(inspect: ContainerInspect, options: ProtectOptions
     name: containerName(inspect),
     Image: inspect.Config.Image,
     NetworkDisabled: false,
-    Entrypoint: [INIT_PATH, "--"],
+    Entrypoint: options.recorded ? [INIT_PATH, RECORD_FLAG, "--"] : [INIT_PATH, "--"],
     Cmd: [inspect.Path, ...inspect.Args],
     Labels: {
       ...inspect.Config.Labels,
@@ -75,21 +90,27 @@ export function protectedSpec(inspect: ContainerInspect, options: ProtectOptions
       RestartPolicy: { Name: "no", MaximumRetryCount: 0 },
       PidsLimit: withRoom(inspect.HostConfig.PidsLimit),
       ExtraHosts: withOwnName(inspect.HostConfig.ExtraHosts, hostname, options.address),
-      Mounts: [...(host.Mounts ?? []), initMount(options.initProgram)],
+      Mounts: [...(host.Mounts ?? []), ...ownMounts(options, options.recorded, options.pairId)],
     },
   };
+}
+
+export function isRecorded(spec: Pick<ContainerSpec, "Entrypoint">): boolean {
+  return spec.Entrypoint?.[0] === INIT_PATH && spec.Entrypoint[1] === RECORD_FLAG;
 }
 
 /** The same container as it is made on another host: only where ftinit lies there, and the role, differ. */
 export function specForHost(
   spec: ContainerSpec,
-  options: Pick<ProtectOptions, "role" | "initProgram">,
+  options: HostPrograms & Pick<ProtectOptions, "role">,
 ): ContainerSpec {
-  const mounts = (spec.HostConfig.Mounts ?? []).filter((mount) => mount.Target !== INIT_PATH);
+  const own = new Set([INIT_PATH, RECORDER_PATH, LOG_FOLDER]);
+  const mounts = (spec.HostConfig.Mounts ?? []).filter((mount) => !own.has(mount.Target));
+  const added = ownMounts(options, isRecorded(spec), spec.Labels[label.pair] ?? "");
   return {
     ...spec,
     Labels: { ...spec.Labels, [label.createdAs]: options.role },
-    HostConfig: { ...spec.HostConfig, Mounts: [...mounts, initMount(options.initProgram)] },
+    HostConfig: { ...spec.HostConfig, Mounts: [...mounts, ...added] },
   };
 }
 
@@ -169,8 +190,20 @@ function carriedEndpoint(endpoint: NetworkEndpoint, id: string): NetworkEndpoint
   };
 }
 
-function initMount(initProgram: string): MountRequest {
-  return { Type: "bind", Source: initProgram, Target: INIT_PATH, ReadOnly: true };
+function ownMounts(host: HostPrograms, recorded: boolean, pairId: string): MountRequest[] {
+  const init: MountRequest = {
+    Type: "bind",
+    Source: host.initProgram,
+    Target: INIT_PATH,
+    ReadOnly: true,
+  };
+  if (!recorded) return [init];
+  return [
+    init,
+    { Type: "bind", Source: host.recorder, Target: RECORDER_PATH, ReadOnly: true },
+    // A folder: the log is made anew for each start of the application, and the standby's is made by its gate.
+    { Type: "bind", Source: host.logFolder(pairId), Target: LOG_FOLDER, ReadOnly: false },
+  ];
 }
 
 function withRoom(limit: number | null | undefined): number | null {

@@ -4,7 +4,7 @@
  */
 import { mkdir, stat } from "node:fs/promises";
 import { FtError } from "../errors/error.js";
-import { label, specForHost } from "./container-spec.js";
+import { type HostPrograms, label, specForHost } from "./container-spec.js";
 import type { ContainerSpec } from "./docker-types.js";
 import type { Engine } from "./engine.js";
 import {
@@ -15,7 +15,7 @@ import {
 } from "./protected-container.js";
 import { Rollback } from "./rollback.js";
 
-export interface StandbyOptions extends ReplaceOptions {
+export interface StandbyOptions extends ReplaceOptions, HostPrograms {
   /** Targets of bind mounts whose folders are made if this host lacks them: those that the policy replicates. */
   replicated: string[];
 }
@@ -26,7 +26,7 @@ export async function createStandby(
   options: StandbyOptions,
 ): Promise<RunningContainer> {
   const { engine, initProgram, clock } = options;
-  const own = specForHost(spec, { role: "standby", initProgram });
+  const own = specForHost(spec, { ...options, role: "standby" });
   const imageId = own.Labels[label.imageId] ?? "";
   const pairId = own.Labels[label.pair] ?? "";
   await removeStandby(engine, own.name, pairId);

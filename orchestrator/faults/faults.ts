@@ -28,7 +28,10 @@ export const FAULT_POINTS = [
   "takeover.fence",
   "takeover.claim",
   "takeover.materialize",
+  "takeover.arm",
   "takeover.restore",
+  "takeover.replay",
+  "takeover.connections",
   "takeover.live",
   // in C: ftdump, ftstore, ftgate
   "dump.frozen",

@@ -20,7 +20,14 @@ import {
   type LineValue,
 } from "./line-client.js";
 
-export type GateMode = "closed" | "hold" | "open" | "takeover" | "log";
+export type GateMode = "closed" | "hold" | "log" | "open" | "takeover";
+
+export interface LogFiles {
+  /** The event log. */
+  log: string;
+  /** Of a mirror: the frames around it. */
+  frames: string;
+}
 
 export interface GateOptions {
   pair: string;
@@ -39,6 +46,8 @@ export interface GateOptions {
   heldBytesMax: number;
   queuedBytesMax: number;
   generation: number;
+  /** Mode hybrid: TCP, between the addresses of the heartbeats. */
+  shipPort?: number;
   clock: Clock;
 }
 
@@ -51,7 +60,25 @@ export interface GateStats {
   heldBytes: number;
   heldOldestUs: number;
   leaseFresh: boolean;
-  delayUs: { count: number; avg: number; p50: number; p99: number; max: number };
+  delayUs: HistogramUs;
+  ship?: {
+    role: "source" | "mirror";
+    up: boolean;
+    acked: number;
+    end: number;
+    logBytes: number;
+    freeBytes: number | undefined;
+    waits: number;
+    delayUs: HistogramUs;
+  };
+}
+
+export interface HistogramUs {
+  count: number;
+  avg: number;
+  p50: number;
+  p99: number;
+  max: number;
 }
 
 interface GateEvents {
@@ -148,6 +175,16 @@ export class Gate extends EventEmitter<GateEvents> {
     };
   }
 
+  /** One end of the stream that the event log takes; docs/ship-format.md. */
+  async log(role: "source" | "mirror" | "none", files: LogFiles): Promise<void> {
+    const mirror = role === "mirror" ? { frames: files.frames } : {};
+    await this.line.request("log", { role, path: files.log, ...mirror });
+  }
+
+  async trim(epoch: number): Promise<void> {
+    await this.line.request("trim", { epoch });
+  }
+
   async garp(ip: string, count: number): Promise<void> {
     await this.line.request("garp", { ip, count });
   }
@@ -218,12 +255,36 @@ function statsOf(reply: LineFields): GateStats {
     heldBytes: reply.number("held_bytes"),
     heldOldestUs: reply.number("held_oldest_us"),
     leaseFresh: reply.flag("lease_fresh"),
-    delayUs: {
-      count: reply.number("delay_count"),
-      avg: reply.number("delay_us_avg"),
-      p50: reply.number("delay_us_p50"),
-      p99: reply.number("delay_us_p99"),
-      max: reply.number("delay_us_max"),
+    delayUs: histogramOf(reply, "delay"),
+    ...shipOf(reply),
+  };
+}
+
+function histogramOf(reply: LineFields, name: string): HistogramUs {
+  const of = (what: string) => reply.numberOr(`${name}_${what}`, 0);
+  return {
+    count: of("count"),
+    avg: of("us_avg"),
+    p50: of("us_p50"),
+    p99: of("us_p99"),
+    max: of("us_max"),
+  };
+}
+
+function shipOf(reply: LineFields): Pick<GateStats, "ship"> {
+  const role = reply.textOr("ship", "none");
+  if (role !== "source" && role !== "mirror") return {};
+  const acked = reply.number("log_acked");
+  return {
+    ship: {
+      role,
+      up: reply.flag("ship_up"),
+      acked,
+      end: reply.numberOr("log_end", acked),
+      logBytes: reply.number("log_bytes"),
+      freeBytes: reply.numberOr("log_free_bytes", undefined),
+      waits: reply.numberOr("log_waits", 0),
+      delayUs: histogramOf(reply, "ship_delay"),
     },
   };
 }
@@ -270,6 +331,12 @@ export function gateArguments(options: GateOptions, initPid: number): string[] {
     "held-bytes-max": options.heldBytesMax,
     "queued-bytes-max": options.queuedBytesMax,
     generation: options.generation,
+    ...(options.shipPort === undefined
+      ? {}
+      : {
+          "ship-local": `${heartbeat.local}:${options.shipPort}`,
+          "ship-peer": `${heartbeat.peer}:${options.shipPort}`,
+        }),
   };
   return Object.entries(fields).flatMap(([name, value]) => [`--${name}`, String(value)]);
 }

@@ -33,6 +33,7 @@ import type {
   PeerStatus,
   StoreControl,
 } from "./ports.js";
+import { onShipNews } from "./recording.js";
 import type { PairRecord, PairRecords } from "./record.js";
 import { executeStep } from "./steps.js";
 
@@ -93,6 +94,9 @@ export class Pair {
   lastError: FtError | undefined;
   beatSilentAtMs: number | undefined;
   lastCommitAtMs: number | undefined;
+  /** Mode hybrid: output waits for the event log now. */
+  covered = false;
+  uncoveredWhy = "";
   epochsCommitted = 0;
   epochsSkipped = 0;
 
@@ -334,6 +338,9 @@ export class Pair {
           "ftdump went away during a freeze; input flows again",
         );
         break;
+      case "ship":
+        onShipNews(this, news);
+        break;
       case "fenced":
         this.peerStatus = { ...this.peerStatus, generation: news.generation };
         void this.refreshPeer();
@@ -547,7 +554,7 @@ export class Pair {
       peer: record.peer,
       host: this.host.name,
       generation: record.generation,
-      mode: "checkpoint",
+      mode: this.policy.mode,
       policy: record.policyName,
       address: record.network.address,
       ...(this.protectedSince === undefined ? {} : { protectedSince: this.protectedSince }),
@@ -576,6 +583,7 @@ function gateView(facts: GateFacts | undefined) {
     leaseFresh: facts?.leaseFresh ?? false,
     ...optional("heldOldestMs", facts?.heldOldestMs),
     ...optional("outputDelayMs", facts?.outputDelayMs),
+    ...optional("log", facts?.log && { covers: facts.mode === "log", ...facts.log }),
   };
 }
 

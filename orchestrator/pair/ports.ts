@@ -5,7 +5,10 @@
 import type { Dumper, Shipper } from "../epoch/ports.js";
 import type { PairRecord } from "./record.js";
 
-export type GateMode = "closed" | "hold" | "open" | "takeover" | "log";
+export type GateMode = "closed" | "hold" | "log" | "open" | "takeover";
+
+/** Which end of the shipping stream a gate is (mode hybrid). */
+export type ShipRole = "source" | "mirror";
 
 export interface GateFacts {
   mode: GateMode;
@@ -17,6 +20,21 @@ export interface GateFacts {
   heldOldestMs: number | undefined;
   leaseFresh: boolean;
   outputDelayMs: { avg: number; p50: number; p99: number; max: number } | undefined;
+  /** Mode hybrid. */
+  log: LogFacts | undefined;
+}
+
+export interface LogFacts {
+  up: boolean;
+  /** Of the event log alone, since the stream began. */
+  bytes: number;
+  /** In the stream and not yet acknowledged. */
+  unackedBytes: number;
+  freeBytes: number | undefined;
+  /** How often the application waited for room in the log. */
+  waits: number;
+  /** From sending to the standby's acknowledgement. */
+  delayMs: { avg: number; p50: number; p99: number; max: number } | undefined;
 }
 
 export type GateNews =
@@ -32,6 +50,8 @@ export type GateNews =
     }
   | { kind: "lan"; state: "up" | "down" }
   | { kind: "thawedByDisconnect" }
+  /** The stream to the standby: its link, its room, its source. */
+  | { kind: "ship"; state: "lost" | "back" | "full" | "room" | "broken" | "ended"; reason: string }
   /** The peer serves with a higher generation. */
   | { kind: "fenced"; generation: number }
   | { kind: "gone"; reason: string };
@@ -42,6 +62,10 @@ export interface GateControl {
   mode(mode: GateMode, generation: number, epoch?: number): Promise<void>;
   commit(epoch: number): Promise<{ frames: number; bytes: number; stillHeld: boolean }>;
   announce(): Promise<void>;
+  /** Begins to ship the event log, or to store what the peer ships. */
+  ship(role: ShipRole): Promise<void>;
+  /** The standby has committed the epoch: what led to it is not needed any more. */
+  trim(epoch: number): Promise<void>;
   attach(initPid: number): Promise<void>;
   beat(flags: { app: "running" | "exited" | "none"; lan: boolean; epoch: number }): Promise<void>;
   facts(): Promise<GateFacts>;
@@ -104,8 +128,42 @@ export interface RestoreResult {
   restoreMs: number;
 }
 
+export interface ReplayOutcome {
+  outcome: "replayed" | "diverged" | "stalled" | "corrupt";
+  /** `key=value` lines of the recorder's report. */
+  fields: Record<string, string>;
+  text: string;
+}
+
+/** The event log's file on this host (mode hybrid). */
+export interface LogControl {
+  /** An empty one, for an application that is about to start. */
+  make(record: PairRecord): Promise<void>;
+  /** None: the gate of a new standby makes its copy of the primary's. */
+  clear(record: PairRecord): Promise<void>;
+  /**
+   * A process that is restored from now on replays, then its connections are rebuilt, and it goes on recording. False:
+   * what was shipped does not lead from that checkpoint, so no output later than it can have been released.
+   */
+  arm(record: PairRecord, app: Application, epoch: number): Promise<boolean>;
+  /** Of the replay that was armed; undefined while it runs. */
+  outcome(record: PairRecord): Promise<ReplayOutcome | undefined>;
+  /** What became of the connections; throws if they could not be handed over. */
+  connections(record: PairRecord): Promise<ConnectionsOutcome>;
+  /** Nobody waits for a replay any more. */
+  disarm(record: PairRecord): void;
+}
+
+export interface ConnectionsOutcome {
+  claims: number;
+  rebuilt: number;
+  failed: number;
+  waiting: number;
+}
+
 /** Makes the working parts of a pair on this host. */
 export interface PairParts {
+  log: LogControl;
   container: ContainerControl;
   openGate(setup: GateSetup): Promise<GateControl>;
   /** `onGone`: it died or hung, without having been told to stop. */
@@ -163,7 +221,7 @@ export interface Origin {
 
 /** Docker's side of `protect` and `unprotect`. */
 export interface OriginControl {
-  inspect(ref: string, pairId: string, address: string): Promise<Origin>;
+  inspect(ref: string, pairId: string, address: string, recorded: boolean): Promise<Origin>;
   /**
    * The original aside and stopped, its protected form in its place with the same files, ftinit waiting. Fails whole;
    * `undo` brings the original back as it was.

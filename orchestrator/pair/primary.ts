@@ -7,6 +7,7 @@ import { FtError, invariant } from "../errors/error.js";
 import { limits } from "../limits.js";
 import type { Pair } from "./pair.js";
 import type { Application, PairDumper } from "./ports.js";
+import { afterCommit, isHybrid, ship } from "./recording.js";
 
 /**
  * From alone (or blocked) to protected: files first while the application runs, then output is held, then the
@@ -27,6 +28,7 @@ export async function startEpochs(pair: Pair): Promise<void> {
   try {
     await presync(pair, parts);
     await pair.requireGate().mode("hold", record.generation, lastEpoch + 1);
+    await ship(pair, "source");
   } catch (error) {
     // What was shipped may have been refused or not: the next try begins a chain of files of its own.
     parts.shipper.close();
@@ -67,7 +69,13 @@ function startLoop(pair: Pair, { dumper, shipper, spool }: EpochParts, lastEpoch
     {
       dumper,
       shipper: stoppable,
-      releaser: { release: (epoch) => pair.requireGate().commit(epoch) },
+      releaser: {
+        release: async (epoch) => {
+          const released = await pair.requireGate().commit(epoch);
+          await afterCommit(pair, epoch);
+          return released;
+        },
+      },
       spool,
       observer: {
         committed: (report) => pair.epochCommitted(report),
@@ -145,8 +153,9 @@ function spoolIn(dir: string): Spool {
 /** Starts the container and, when the gate has its interface, the application in it. */
 export async function coldStart(pair: Pair, mode: "open" | "hold"): Promise<Application> {
   const { host, record } = pair;
-  const { container } = host.parts;
+  const { container, log } = host.parts;
   pair.setApplication("starting");
+  if (isHybrid(pair)) await log.make(record);
   const waiting = await container.start(record.containerId);
   await attachGate(pair, waiting, "normal");
   await pair.requireGate().mode(mode, record.generation);

@@ -3,6 +3,7 @@ import { FtError, invariant } from "../errors/error.js";
 import type { Pair } from "./pair.js";
 import type { StoreControl } from "./ports.js";
 import { attachGate } from "./primary.js";
+import { isHybrid, ship } from "./recording.js";
 import type { PairRecord } from "./record.js";
 import { tearDown } from "./standdown.js";
 
@@ -11,7 +12,8 @@ export async function buildHere(pair: Pair, record: PairRecord): Promise<void> {
   await tearDown(pair);
   await pair.save({ ...record, role: "standby", phase: "steady", containerId: "" });
   pair.enter("preparing", `standby of ${record.peer}, generation ${record.generation}`);
-  const { container } = pair.host.parts;
+  const { container, log } = pair.host.parts;
+  if (isHybrid(pair)) await log.clear(pair.record);
   const containerId = await container.create(pair.record);
   await pair.save({ containerId });
   await warmUp(pair);
@@ -23,6 +25,7 @@ export async function warmUp(pair: Pair): Promise<void> {
   pair.app = await host.parts.container.start(record.containerId);
   await attachGate(pair, pair.app, "wide");
   await pair.requireGate().mode("closed", record.generation);
+  await ship(pair, "mirror");
   await openStore(pair);
   pair.accept();
   pair.enter("warm", `waits for epochs of ${record.peer}`);

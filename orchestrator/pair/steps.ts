@@ -5,6 +5,7 @@ import { resumeTakeover } from "./adopt.js";
 import { handOver } from "./handover.js";
 import type { Pair } from "./pair.js";
 import type { PairStep, TakeoverReason } from "./plan.js";
+import { ship } from "./recording.js";
 import { coldStart, restartApplication, startEpochs, stopEpochs } from "./primary.js";
 import { openStore } from "./standby.js";
 import { standDown, tearDown } from "./standdown.js";
@@ -61,9 +62,16 @@ async function restartGate(pair: Pair): Promise<void> {
     onNews: (news) => pair.onGateNews(news),
   });
   const { generation, role } = record;
-  if (role === "standby") await pair.gate.mode("closed", generation);
+  pair.covered = false;
+  if (role === "standby") {
+    await pair.gate.mode("closed", generation);
+    await ship(pair, "mirror");
+  }
   else if (pair.state === "unprotected") await pair.gate.mode("open", generation);
-  else await pair.gate.mode("hold", generation, (pair.loop?.lastEpoch ?? record.lastEpoch) + 1);
+  else {
+    await pair.gate.mode("hold", generation, (pair.loop?.lastEpoch ?? record.lastEpoch) + 1);
+    await ship(pair, "source");
+  }
   await pair.tick();
   pair.event("gate-restarted", "info", "the gate is back");
 }

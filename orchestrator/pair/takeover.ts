@@ -5,7 +5,10 @@
  *   fence        the generation is raised, on disk, and the gate is told: from here the old primary is history
  *   claim        gratuitous ARP: clients' retransmissions now come here and are queued
  *   materialize  the last committed epoch as images and files
+ *   arm          mode hybrid: the event log is to be replayed, if it leads from that epoch
  *   restore      CRIU
+ *   replay       mode hybrid: to the log's end, which covers every frame that was released
+ *   connections  mode hybrid: the clients' connections as they were when the primary was lost
  *   live         queued input in, output free
  *
  * Invariants:
@@ -17,6 +20,9 @@
 import { asFtError, FtError } from "../errors/error.js";
 import type { FaultPoint } from "../faults/faults.js";
 import { limits } from "../limits.js";
+import type { ReplayOutcome } from "./ports.js";
+import { attachGate } from "./primary.js";
+import { isHybrid } from "./recording.js";
 import type { Pair } from "./pair.js";
 import type { TakeoverReason } from "./plan.js";
 
@@ -29,6 +35,9 @@ interface Takeover {
   imagesDir: string;
   epoch: number;
   restoreMs: number;
+  /** Mode hybrid: there is a log that leads from the epoch. */
+  armed: boolean;
+  replay: NonNullable<Pair["takeover"]>["replay"] | undefined;
 }
 
 interface Phase {
@@ -41,7 +50,10 @@ const PHASES: Phase[] = [
   { point: "takeover.fence", run: fence },
   { point: "takeover.claim", run: (t) => t.pair.requireGate().announce() },
   { point: "takeover.materialize", run: materialize },
+  { point: "takeover.arm", run: arm },
   { point: "takeover.restore", run: restore },
+  { point: "takeover.replay", run: replay },
+  { point: "takeover.connections", run: connections },
   { point: "takeover.live", run: live },
 ];
 
@@ -67,6 +79,8 @@ export async function takeOver(
     imagesDir: "",
     epoch: 0,
     restoreMs: 0,
+    armed: false,
+    replay: undefined,
   };
   pair.order = undefined;
   pair.enter("takingOver", reason);
@@ -77,6 +91,7 @@ export async function takeOver(
     }
     await finish(takeover);
   } catch (error) {
+    if (takeover.armed) pair.host.parts.log.disarm(pair.record);
     pair.host.metrics.takeover(pair.record.name, reason, "failed");
     pair.enter("failed", `takeover failed: ${asFtError(error, pair.record.name).message}`);
     throw error;
@@ -136,6 +151,76 @@ async function restore(takeover: Takeover): Promise<void> {
   }
 }
 
+async function arm(takeover: Takeover): Promise<void> {
+  const { pair, epoch } = takeover;
+  if (!isHybrid(pair) || !pair.app || pair.app.pid > 0) return;
+  takeover.armed = await pair.host.parts.log.arm(pair.record, pair.app, epoch);
+  if (takeover.armed) return;
+  pair.event("log-not-replayed", "info", `output waited for checkpoints: epoch ${epoch} is the end`);
+}
+
+/** Bounded: a replay reports its end, a divergence or a stall by itself; one that does none of it is given up. */
+async function replay(takeover: Takeover): Promise<void> {
+  if (!takeover.armed) return;
+  const { pair } = takeover;
+  for (let attempt = 1; ; attempt += 1) {
+    const report = await untilReported(pair);
+    if (report?.outcome === "replayed") {
+      const of = (name: string) => Number(report.fields[name] ?? 0);
+      takeover.replay = {
+        ms: of("replay-us") / 1000,
+        events: of("events"),
+        outputs: of("outputs-verified"),
+        rebuilt: 0,
+        failed: 0,
+      };
+      return;
+    }
+    const why = report
+      ? `${report.outcome}: ${report.text.trim().split("\n").slice(1, 7).join("; ")}`
+      : `no report within ${limits.replayTimeoutMs} ms`;
+    pair.event("replay-failed", "error", `attempt ${attempt}: ${why}`);
+    if (attempt >= limits.replayAttemptsMax || pair.policy.onDivergence !== "retry") {
+      throw new FtError({
+        code: "REPLAY_FAILED",
+        subject: pair.record.name,
+        message: `the event log cannot be replayed: ${why}`,
+        hint: "Output later than the last checkpoint has been released, so the service cannot go on from it.",
+      });
+    }
+    await again(takeover);
+  }
+}
+
+async function untilReported(pair: Pair): Promise<ReplayOutcome | undefined> {
+  const { clock, parts } = pair.host;
+  const deadlineMs = clock.nowMs() + limits.replayTimeoutMs;
+  for (;;) {
+    const report = await parts.log.outcome(pair.record);
+    if (report || clock.nowMs() > deadlineMs) return report;
+    await clock.sleep(limits.replayPollMs);
+  }
+}
+
+/** The same checkpoint once more, in a container that has been started anew. */
+async function again(takeover: Takeover): Promise<void> {
+  const { pair } = takeover;
+  const { container } = pair.host.parts;
+  pair.app = await container.start(pair.record.containerId);
+  await attachGate(pair, pair.app, "wide");
+  await materialize(takeover);
+  await arm(takeover);
+  await restore(takeover);
+}
+
+async function connections(takeover: Takeover): Promise<void> {
+  const { pair } = takeover;
+  if (!takeover.armed || !takeover.replay) return;
+  const { rebuilt, failed } = await pair.host.parts.log.connections(pair.record);
+  takeover.replay = { ...takeover.replay, rebuilt, failed };
+  if (failed > 0) pair.event("connections-lost", "warning", `${failed} connections are lost`);
+}
+
 async function live({ pair, generation, epoch }: Takeover): Promise<void> {
   const gate = pair.requireGate();
   await gate.mode("open", generation);
@@ -152,16 +237,18 @@ async function finish({
   detectionMs,
   restoreMs,
   epoch,
+  replay,
 }: Takeover): Promise<void> {
   const totalMs = pair.host.clock.nowMs() - startMs;
   const at = new Date(pair.host.clock.wallMs()).toISOString();
-  pair.takeover = { at, detectionMs, restoreMs, totalMs, epoch };
+  pair.takeover = { at, detectionMs, restoreMs, totalMs, epoch, ...(replay ? { replay } : {}) };
   pair.host.metrics.takeover(pair.record.name, reason, "done");
   pair.event("takeover-done", "info", `took over from epoch ${epoch} (${reason})`, {
     detectionMs,
     restoreMs,
     totalMs,
     epoch,
+    ...(replay ? { replayMs: replay.ms, replayed: replay.events, rebuilt: replay.rebuilt } : {}),
   });
   pair.enter("unprotected", `took over (${reason}); no standby yet`);
   await pair.tick();

@@ -321,6 +321,14 @@ export class SimHost {
 
   private parts(): PairParts {
     return {
+      log: {
+        make: async () => {},
+        clear: async () => {},
+        arm: async () => false,
+        outcome: async () => undefined,
+        connections: async () => ({ claims: 0, rebuilt: 0, failed: 0, waiting: 0 }),
+        disarm: () => {},
+      },
       container: {
         create: async () => `container-${this.name}`,
         start: async () => ({ initPid: 1, pid: 0 }),

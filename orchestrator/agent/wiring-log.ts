@@ -1,0 +1,142 @@
+/** Binds the pair's event log to its file, ftlog and ftlive. */
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { chmod, mkdir, open, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { createInterface, type Interface } from "node:readline";
+import { promisify } from "node:util";
+import { FtError } from "../errors/error.js";
+import { limits } from "../limits.js";
+import { LineFields, parseLine } from "../network/line-client.js";
+import type { LogControl, ReplayOutcome } from "../pair/ports.js";
+import type { AgentShared } from "./main.js";
+import { pairPaths } from "./paths.js";
+
+const run = promisify(execFile);
+
+/** Where a replayed process finds ftlive: an abstract socket of the container's network namespace (native/init). */
+const LIVE_NAME = "ftctl-live";
+const OUTCOMES = ["none", "replayed", "diverged", "stalled", "corrupt"] as const;
+/** The report page of docs/log-format.md. */
+const REPORT = { at: 4096, bytes: 4096, textAt: 64 };
+
+interface Broker {
+  child: ChildProcess;
+  lines: AsyncIterator<string>;
+}
+
+export function logControl(shared: AgentShared): LogControl {
+  const { config } = shared;
+  const program = (name: string) => join(config.nativeDir, "bin", name);
+  const brokers = new Map<string, Broker>();
+  const ftlog = async (...args: (string | number)[]) => {
+    const options = { timeout: limits.logCommandTimeoutMs };
+    await run(program("ftlog"), args.map(String), options).catch((cause) => {
+      throw new FtError({
+        code: "LOG_FAILED",
+        subject: String(args[1]),
+        message: `ftlog ${args[0]}: ${String((cause as { stderr?: string }).stderr || cause).trim()}`,
+        cause,
+      });
+    });
+  };
+  return {
+    async make(record) {
+      const { logFolder, log } = pairPaths(config.runDir, record.id);
+      await mkdir(logFolder, { recursive: true, mode: 0o755 });
+      const fresh = `${log}.new`;
+      await ftlog("create", fresh, limits.logLanes, limits.logSegments);
+      // The application may be any user; the folders above it on the host are root's alone.
+      await chmod(fresh, 0o666);
+      await rename(fresh, log);
+    },
+    async clear(record) {
+      const { logFolder, log, frames } = pairPaths(config.runDir, record.id);
+      await mkdir(logFolder, { recursive: true, mode: 0o755 });
+      await rm(log, { force: true });
+      await rm(frames, { force: true });
+    },
+    async arm(record, app, epoch) {
+      const { log, frames } = pairPaths(config.runDir, record.id);
+      brokers.get(record.id)?.child.kill("SIGKILL");
+      const args = [
+        ...["--pid", app.initPid, "--name", LIVE_NAME, "--frames", frames, "--epoch", epoch],
+        ...["--timeout-ms", limits.replayTimeoutMs],
+      ];
+      const child = spawn(program("ftlive"), args.map(String), {
+        stdio: ["ignore", "pipe", "inherit"],
+      });
+      const reader: Interface = createInterface({ input: child.stdout! });
+      const broker = { child, lines: reader[Symbol.asyncIterator]() };
+      child.once("error", () => reader.close());
+      const first = await nextLine(broker, limits.handoverTimeoutMs);
+      if (first === "ready") {
+        brokers.set(record.id, broker);
+        await chmod(log, 0o666);
+        await ftlog("mode", log, "replay", "record");
+        return true;
+      }
+      const line = first === undefined ? undefined : parseLine(first);
+      if (line?.values.get("code") === "uncovered") return false;
+      throw brokerFailed(record.name, first);
+    },
+    async outcome(record) {
+      const file = await open(pairPaths(config.runDir, record.id).log, "r");
+      try {
+        const page = Buffer.alloc(REPORT.bytes);
+        await file.read(page, 0, page.length, REPORT.at);
+        return decodeReport(page);
+      } finally {
+        await file.close();
+      }
+    },
+    async connections(record) {
+      const broker = brokers.get(record.id);
+      brokers.delete(record.id);
+      const last = broker && (await nextLine(broker, limits.handoverTimeoutMs));
+      const line = last === undefined ? undefined : parseLine(last);
+      if (line?.kind !== "ok") throw brokerFailed(record.name, last);
+      const fields = new LineFields(record.name, line.values);
+      return {
+        claims: fields.number("claims"),
+        rebuilt: fields.number("rebuilt"),
+        failed: fields.number("failed"),
+        waiting: fields.number("waiting"),
+      };
+    },
+    disarm(record) {
+      brokers.get(record.id)?.child.kill("SIGKILL");
+      brokers.delete(record.id);
+    },
+  };
+}
+
+async function nextLine({ child, lines }: Broker, timeoutMs: number): Promise<string | undefined> {
+  const timer = setTimeout(() => child.kill("SIGKILL"), timeoutMs);
+  try {
+    const { value, done } = await lines.next();
+    return done ? undefined : value;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function brokerFailed(name: string, said: string | undefined): FtError {
+  return new FtError({
+    code: "CONNECTIONS_FAILED",
+    subject: `container ${name}`,
+    message: `its connections cannot be handed over: ftlive said ${said ?? "nothing"}`,
+  });
+}
+
+export function decodeReport(page: Buffer): ReplayOutcome | undefined {
+  if (page.readUInt32LE(0) === 0) return undefined;
+  const outcome = OUTCOMES[page.readUInt32LE(4)];
+  const bytes = Math.min(page.readUInt32LE(8), REPORT.bytes - REPORT.textAt);
+  const text = page.toString("utf8", REPORT.textAt, REPORT.textAt + bytes);
+  const fields: Record<string, string> = {};
+  for (const line of text.split("\n")) {
+    const at = line.indexOf("=");
+    if (at > 0) fields[line.slice(0, at)] ??= line.slice(at + 1);
+  }
+  return { outcome: outcome === undefined || outcome === "none" ? "corrupt" : outcome, fields, text };
+}

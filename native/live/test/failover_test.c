@@ -55,6 +55,7 @@ static struct capture capture;
 static unsigned seed;
 static double first_ms[4096], take_ms[4096];
 static unsigned figures;
+static struct served dead[SERVED_MAX]; /* the service's state at the log's end */
 
 static unsigned dice(unsigned below) { return (unsigned)rand_r(&seed) % below; }
 
@@ -188,6 +189,7 @@ static bool die(pid_t primary)
 	if (!network_first)
 		gate_kill(&a, SIGKILL);
 	end_child(primary);
+	memcpy(dead, stage->served, sizeof dead);
 	return ok;
 }
 
@@ -303,9 +305,8 @@ static void go_live(int listener, bool checkpoint, bool edge)
 		fail_live("restore", 0, 0, errno);
 	for (uint32_t i = 0; i < stage->served_count; i++) {
 		const struct served *one = &stage->served[i];
-		bool old = checkpoint && stage->before[i].used;
-		if (old && stage->before[i].closed)
-			continue;
+		/* Closed before the checkpoint: no socket is restored, but its last output may not have arrived. */
+		bool old = checkpoint && stage->before[i].used && !stage->before[i].closed;
 		if (!old && !(one->closed && i % 2 == 0))
 			fds[i] = placeholder(i);
 		name_claim(&claims[count], one, fds[i]);
@@ -364,6 +365,15 @@ static bool all_done(void)
 	return true;
 }
 
+static void say_served(uint16_t port, const char *when, const struct served *all)
+{
+	for (uint32_t i = 0; i < SERVED_MAX; i++)
+		if (all[i].used && all[i].port == port)
+			printf("    service, %s: %u read %llu written %llu%s%s%s\n", when, i, (unsigned long long)all[i].read,
+			       (unsigned long long)all[i].written, all[i].eof ? " eof" : "", all[i].shut ? " shut" : "",
+			       all[i].closed ? " closed" : "");
+}
+
 static unsigned judge(void)
 {
 	unsigned failed = 0;
@@ -375,6 +385,9 @@ static unsigned judge(void)
 		printf("  client %u (%s%s%s%s%c, %llu bytes): %s\n", i, one->idle ? "idle " : "", one->slow ? "slow " : "",
 		       one->early_shut ? "early-shut " : "", one->late ? "late " : "", one->kind,
 		       (unsigned long long)one->bytes, atomic_load(&one->state) == 0 ? "not done" : one->why);
+		say_served(one->port, "at the checkpoint", stage->before);
+		say_served(one->port, "at the end of the log", dead);
+		say_served(one->port, "now", stage->served);
 	}
 	if (atomic_load(&stage->server_bad) != 0) {
 		printf("  service: %s\n", stage->server_why);

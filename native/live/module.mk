@@ -13,3 +13,10 @@ live-failover-test_SANITIZE := no
 live-failover-test_SRCS = live/test/failover_test.c live/test/service.c live/test/capture.c gate/test/world.c $(LIVE_TRACKER_SRCS) \
 	$(LIVE_TAKE_SRCS) $(LINE_SRCS) $(CRC_SRCS)
 live-failover-test_LDLIBS = -lpthread
+
+TESTS += live-test
+live-test_SRCS = live/test/live_test.c live/plan.c live/message.c $(LIVE_TRACKER_SRCS) $(CRC_SRCS)
+
+FIXTURES += ftlive-sanitized
+ftlive-sanitized_SANITIZE := yes
+ftlive-sanitized_SRCS = $(ftlive_SRCS)

@@ -188,22 +188,26 @@ static int send_range(int fd, const struct plan *plan, const uint8_t *output, si
 }
 
 /*
- * How much of the output is to be restored as sent. None if what may have been sent fits into the initial congestion
- * window: sent again the ordinary way it is with the remote side at once. Of more than that the kernel would send only
- * the beginning; and if the remote side has more than the beginning, it acknowledges what this kernel believes to be
- * unsent, which is ignored, for ever. What is beyond the remote side's window was never sent.
+ * How much of the output is to be restored as sent. None if all that may have been sent goes out at once now, as the
+ * initial congestion window and the remote side's window allow: sent again the ordinary way it is there at once. Of more
+ * than that the kernel would send only the beginning; and if the remote side has more than the beginning, it acknowledges
+ * what this kernel believes to be unsent, which is ignored, for ever. What was sent is not more than the widest window
+ * ever offered (the last one is no bound: a receiver short of memory takes its window back).
  *
- * The last segment is not restored as sent, so that it is what the kernel probes for loss with: its selective
- * acknowledgement shows all the others lost, or its acknowledgement shows that none is. (The answer to a segment that
- * was sent before is not trusted when it comes sooner than the least round trip known, here a millisecond.)
+ * If the window allows, the last segment is not restored as sent, so that it is what the kernel probes for loss with: its
+ * selective acknowledgement shows all the others lost, or its acknowledgement shows that none is. (The answer to a segment
+ * that was sent before is not trusted when it comes sooner than the least round trip known, here a millisecond.)
  */
 static size_t sent_bytes(const struct plan *plan)
 {
-	size_t all = plan->old_output_bytes + plan->output_bytes;
-	size_t sent = all < plan->send_window ? all : plan->send_window;
+	size_t all = plan->old_output_bytes + plan->output_bytes, window = plan->send_window;
+	size_t widest = plan->send_window_max > window ? plan->send_window_max : window;
+	size_t sent = all < widest ? all : widest;
 	unsigned options = plan->timestamps ? 12 : 0;
 	size_t segment = plan->mss > options + 1 ? plan->mss - options : 1;
-	return sent <= INITIAL_SEGMENTS * segment || plan->reset ? 0 : sent - segment;
+	if (plan->reset || (sent <= INITIAL_SEGMENTS * segment && sent <= window))
+		return 0;
+	return sent <= window ? sent - segment : sent;
 }
 
 static int put_sent(int fd, const struct plan *plan, const uint8_t *output, size_t sent)

@@ -2,6 +2,10 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,24 +25,41 @@ static bool waits(const struct connection *connection)
 	       connection->send_next == connection->output_origin && !connection->local_fin_seen;
 }
 
-/* Whether the listener of a port is one of IPv6: then what it accepts is, too. */
+/* Whether a port has a listener of a family. The kernel is asked for listeners alone: /proc/net/tcp walks through all sockets. */
+static bool listens(int netlink, int family, uint16_t port)
+{
+	struct {
+		struct nlmsghdr header;
+		struct inet_diag_req_v2 body;
+	} request = {
+		.header = { .nlmsg_len = sizeof request, .nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
+		.body = { .sdiag_family = (uint8_t)family, .sdiag_protocol = IPPROTO_TCP, .idiag_states = 1u << TCP_LISTEN },
+	};
+	_Alignas(struct nlmsghdr) char room[16384];
+	bool found = false;
+	if (send(netlink, &request, sizeof request, 0) != (ssize_t)sizeof request)
+		return false;
+	for (ssize_t got; (got = recv(netlink, room, sizeof room, 0)) > 0;) {
+		const struct nlmsghdr *at = (const struct nlmsghdr *)room;
+		for (; NLMSG_OK(at, (size_t)got); at = NLMSG_NEXT(at, got)) {
+			if (at->nlmsg_type == NLMSG_DONE || at->nlmsg_type == NLMSG_ERROR)
+				return found;
+			const struct inet_diag_msg *one = NLMSG_DATA(at);
+			found |= ntohs(one->id.idiag_sport) == port;
+		}
+	}
+	return found;
+}
+
+/* A listener of IPv6 accepts sockets of IPv6, whoever calls. */
 static int listener_domain(uint16_t port)
 {
-	enum { LISTENING = 10 };
-	char line[512];
-	int domain = AF_INET;
-	FILE *plain = fopen("/proc/thread-self/net/tcp", "re"), *six = fopen("/proc/thread-self/net/tcp6", "re");
-	FILE *files[] = { six, plain };
-	for (int i = 0; i < 2; i++) {
-		unsigned at, state;
-		while (files[i] != NULL && fgets(line, sizeof line, files[i]) != NULL)
-			if (sscanf(line, " %*u: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x", &at, &state) == 2 && at == port &&
-			    state == LISTENING)
-				domain = i == 0 ? AF_INET6 : AF_INET;
-		if (files[i] != NULL)
-			fclose(files[i]);
-	}
-	return domain;
+	int netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+	if (netlink < 0)
+		return AF_INET;
+	bool six = !listens(netlink, AF_INET, port) && listens(netlink, AF_INET6, port);
+	close(netlink);
+	return six ? AF_INET6 : AF_INET;
 }
 
 /* Over the loopback device: done when connect() returns, unless the listener's queue is full. */

@@ -235,7 +235,7 @@ static void client_dial(struct client *client, const char *address)
 		client_ends(client, -1, "connect");
 		return;
 	}
-	client->port = ntohs(at.sin_port);
+	client->port = client->plan->port = ntohs(at.sin_port);
 	fcntl(client->fd, F_SETFL, O_NONBLOCK);
 }
 

@@ -32,6 +32,7 @@ struct dialled { /* a client's side */
 	uint64_t bytes;
 	_Atomic int state; /* 0 under way, 1 done, -1 failed */
 	_Atomic uint64_t got, first_after_ns;
+	uint16_t port;
 	char why[96];
 };
 

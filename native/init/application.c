@@ -4,12 +4,14 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { EXEC_WAIT_MS = 10000 };
+enum { EXEC_WAIT_MS = 10000, PRELOAD_BYTES_MAX = 4096 };
 
 /* The kernel's default dispositions and an empty mask, as Docker would have given the application. */
 static void restore_signals(void)
@@ -22,12 +24,25 @@ static void restore_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static void become(char *const *command, int failure)
+/*
+ * Only the application's environment is changed, and not the container's: `docker inspect` shows what was given, and
+ * `docker exec` is not recorded. What the container preloads itself comes after.
+ */
+static bool recorded(void)
+{
+	static char preload[PRELOAD_BYTES_MAX];
+	const char *own = getenv("LD_PRELOAD");
+	int length = snprintf(preload, sizeof preload, own == NULL ? "%s" : "%s:%s", "/.ftctl/libftrec.so", own);
+	return length > 0 && (size_t)length < sizeof preload && setenv("LD_PRELOAD", preload, 1) == 0 &&
+	       setenv("FTREC_LOG", "/.ftctl/log/events", 1) == 0 && setenv("FTREC_LIVE", "ftctl-live", 1) == 0;
+}
+
+static void become(char *const *command, bool record, int failure)
 {
 	/* ENOSYS on kernels before 5.11 does no harm: every descriptor of ftinit's is close-on-exec already. */
 	(void)syscall(SYS_close_range, 3U, ~0U, 1U << 2 /* CLOSE_RANGE_CLOEXEC */);
 	/* As PID 1 of a stock container it would get its orphans: they stay in its tree, which is what is dumped. */
-	if (setsid() >= 0 && prctl(PR_SET_CHILD_SUBREAPER, 1L, 0L, 0L, 0L) == 0) {
+	if (setsid() >= 0 && prctl(PR_SET_CHILD_SUBREAPER, 1L, 0L, 0L, 0L) == 0 && (!record || recorded())) {
 		restore_signals();
 		execvp(command[0], command);
 	}
@@ -36,7 +51,7 @@ static void become(char *const *command, int failure)
 	_exit(written == (ssize_t)sizeof(code) ? 127 : 126);
 }
 
-int application_start(char *const *command, pid_t *pid)
+int application_start(char *const *command, bool record, pid_t *pid)
 {
 	int ends[2];
 	if (pipe2(ends, O_CLOEXEC) != 0)
@@ -50,7 +65,7 @@ int application_start(char *const *command, pid_t *pid)
 		return -1;
 	}
 	if (child == 0)
-		become(command, ends[1]);
+		become(command, record, ends[1]);
 	close(ends[1]);
 
 	/* The pipe closes without a word when the command was executed. */

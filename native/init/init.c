@@ -182,13 +182,14 @@ static int turn(void)
 	return ending;
 }
 
-int init_run(char *const *command)
+int init_run(char *const *command, bool record)
 {
 	if (getpid() != 1) {
 		fprintf(stderr, "ftinit: runs only as the first process of a container\n");
 		return 125;
 	}
 	loop.init.command = command;
+	loop.init.record = record;
 	for (int i = 0; i < INIT_CONNECTIONS_MAX; i++)
 		loop.connections[i].fd = -1;
 	if ((loop.signals = open_signals()) < 0)

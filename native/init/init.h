@@ -30,6 +30,7 @@ struct init_lost {
 
 struct init {
 	char *const *command; /* ends with NULL */
+	bool record; /* the application is recorded: mode hybrid */
 	enum init_state state;
 	pid_t application;
 	int wait_status; /* of the application, once state is INIT_EXITED */
@@ -53,13 +54,13 @@ void init_reap(struct init *self);
 int init_signal(const struct init *self, int signal);
 
 /* Forks, makes a session, executes. 0, or -1 with errno when the command could not be executed. */
-int application_start(char *const *command, pid_t *pid);
+int application_start(char *const *command, bool record, pid_t *pid);
 
 /* Whether the process is a living child of ours: 0, or -1 with errno (ECHILD: not our child). */
 int application_is_child(pid_t pid);
 
 /* PID 1: returns the exit code. */
-int init_run(char *const *command);
+int init_run(char *const *command, bool record);
 
 /* From the host: sends one request to the ftinit with this host pid, prints the replies. Returns the exit code. */
 int ask_run(const char *host_pid, char *const *words);

@@ -43,7 +43,7 @@ static void start(struct init *self, struct line_writer *reply)
 {
 	if (self->state != INIT_WAITING)
 		return line_fail(reply, "state", 0, state_names[self->state]);
-	if (application_start(self->command, &self->application) != 0)
+	if (application_start(self->command, self->record, &self->application) != 0)
 		return line_fail(reply, "exec", errno, "the command could not be executed");
 	self->state = INIT_RUNNING;
 	ok_pid(reply, self->application);

@@ -10,6 +10,7 @@
 #ifndef FT_LIVE_BROKER_H
 #define FT_LIVE_BROKER_H
 
+#include "live/feed.h"
 #include "live/rebuild.h"
 #include "live/tracker.h"
 
@@ -21,6 +22,7 @@ struct broker_counts {
 struct broker {
 	struct tracker *tracker;
 	uint64_t clock_ns; /* the tracker's clock when its table was written: CLOCK_MONOTONIC of this host, or not later */
+	struct feed *feed; /* instead of a table: fed when the first process has made its claims. Or NULL */
 	int listener, raw;
 	unsigned processes;   /* how many are to come */
 	int timeout_ms;       /* of one message, and for all to have come */

@@ -2,9 +2,10 @@
  * ftlive: the privileged side of going live, one shot. Enters a container's network namespace, rebuilds the connections
  * that a replayed application claims, and hands over those that wait to be accepted.
  *
- *   ftlive --pid PID --name NAME --table FILE [--processes N] [--timeout-ms N] [--accept-timeout-ms N]
+ *   ftlive --pid PID --name NAME --table FILE|--frames FILE --epoch N [--processes N] [--timeout-ms N] [--accept-timeout-ms N]
  *
- * PID: any process of the container. FILE: the tracker's table (live/table.h). Says `ready` when processes may come, and
+ * PID: any process of the container. FILE: the tracker's table (live/table.h), or a standby's frames (ship/frames.h) and the
+ * epoch that was restored; `fail code=uncovered` if they do not lead from it. Says `ready` when processes may come, and
  * at the end `ok claims=… rebuilt=…` or `fail code=… errno=… detail=…`.
  */
 #include <errno.h>
@@ -25,8 +26,8 @@ enum { TIMEOUT_MS = 5000, ACCEPT_TIMEOUT_MS = 10000, NUMBER_MAX = 3600000 };
 #define TABLE_BYTES_MAX ((size_t)1 << 32)
 
 struct options {
-	const char *name, *table;
-	uint64_t pid, processes, timeout_ms, accept_timeout_ms;
+	const char *name, *table, *frames;
+	uint64_t epoch, pid, processes, timeout_ms, accept_timeout_ms;
 };
 
 static int fail(const char *code, const char *detail)
@@ -40,25 +41,29 @@ static int parse(int count, char **arguments, struct options *out)
 {
 	static const struct option known[] = {
 		{ "pid", required_argument, NULL, 'p' }, { "name", required_argument, NULL, 'n' },
-		{ "table", required_argument, NULL, 't' }, { "processes", required_argument, NULL, 'c' },
+		{ "table", required_argument, NULL, 't' },
+		{ "frames", required_argument, NULL, 'f' }, { "epoch", required_argument, NULL, 'e' }, { "processes", required_argument, NULL, 'c' },
 		{ "timeout-ms", required_argument, NULL, 'm' }, { "accept-timeout-ms", required_argument, NULL, 'a' }, { 0 },
 	};
 	*out = (struct options){ .processes = 1, .timeout_ms = TIMEOUT_MS, .accept_timeout_ms = ACCEPT_TIMEOUT_MS };
 	for (int option; (option = getopt_long(count, arguments, "", known, NULL)) != -1;) {
-		uint64_t *number = option == 'p' ? &out->pid : option == 'c' ? &out->processes :
+		uint64_t *number = option == 'p' ? &out->pid : option == 'e' ? &out->epoch : option == 'c' ? &out->processes :
 				   option == 'm' ? &out->timeout_ms : option == 'a' ? &out->accept_timeout_ms : NULL;
 		if (number != NULL) {
-			if (line_parse_u64(optarg, number) != 0 || *number > NUMBER_MAX)
+			if (line_parse_u64(optarg, number) != 0 || (option != 'e' && *number > NUMBER_MAX))
 				return -1;
 		} else if (option == 'n') {
 			out->name = optarg;
+		} else if (option == 'f') {
+			out->frames = optarg;
 		} else if (option == 't') {
 			out->table = optarg;
 		} else {
 			return -1;
 		}
 	}
-	return optind == count && out->name != NULL && out->table != NULL && out->pid > 0 ? 0 : -1;
+	return optind == count && out->name != NULL && (out->table != NULL) != (out->frames != NULL) &&
+			       out->pid > 0 ? 0 : -1;
 }
 
 static int enter_network(uint64_t pid)
@@ -122,6 +127,19 @@ static int load(const char *path, struct tracker *tracker, uint64_t *clock_ns)
 	return result;
 }
 
+static int open_frames(const struct options *options, struct broker *broker, struct feed *feed)
+{
+	enum { SOCKETS_MAX = 16384 };
+	int failed = feed_open(feed, options->frames, options->epoch);
+	if (failed == 0 && feed_make_tracker(feed, broker->tracker, SOCKETS_MAX) != 0)
+		failed = -ENOMEM;
+	errno = -failed;
+	if (failed != 0)
+		return -1;
+	broker->feed = feed;
+	return 0;
+}
+
 static int report(const struct broker_counts *count)
 {
 	struct line_writer writer;
@@ -144,6 +162,7 @@ int main(int count, char **arguments)
 {
 	struct options options;
 	struct tracker tracker;
+	struct feed feed;
 	struct broker broker = { .tracker = &tracker };
 	if (parse(count, arguments, &options) != 0) {
 		fputs("usage: ftlive --pid PID --name NAME --table FILE [--processes N] [--timeout-ms N] [--accept-timeout-ms N]\n",
@@ -153,8 +172,12 @@ int main(int count, char **arguments)
 	broker.processes = (unsigned)options.processes;
 	broker.timeout_ms = (int)options.timeout_ms;
 	broker.accept_timeout_ms = (int)options.accept_timeout_ms;
-	if (load(options.table, &tracker, &broker.clock_ns) != 0)
+	if (options.frames != NULL) {
+		if (open_frames(&options, &broker, &feed) != 0)
+			return fail(errno == ENOENT ? "uncovered" : "corrupt", options.frames);
+	} else if (load(options.table, &tracker, &broker.clock_ns) != 0) {
 		return fail("corrupt", options.table);
+	}
 	if (enter_network(options.pid) != 0)
 		return fail("gone", "the container's network namespace");
 	if (broker_open(&broker, options.name) != 0)

@@ -1,7 +1,7 @@
 # What a gate needs to follow connections; what ftlive adds; and the application's end, which libftrec.so takes in.
 LIVE_TRACKER_SRCS := live/segment.c live/stream.c live/connection.c live/tracker.c live/table.c gate/siphash.c
 LIVE_REBUILD_SRCS := live/socket.c live/inject.c live/plan.c live/rebuild.c live/message.c live/session.c live/stand_in.c \
-	live/broker.c
+	live/broker.c live/feed.c ship/frames.c ship/format.c ship/room.c
 LIVE_TAKE_SRCS := live/take.c live/message.c live/epoll.c
 
 PROGRAMS += ftlive

@@ -40,7 +40,7 @@ static int make_socket(struct claim *claim)
 	return claim->fd < 0 ? -1 : 0;
 }
 
-static void judge(struct broker *broker, struct claim *claim, const struct handover_message *message)
+static void take_claim(struct claim *claim, const struct handover_message *message)
 {
 	claim->verdict = PLAN_UNKNOWN;
 	int read = claim->fd < 0 ? -1 : socket_read(claim->fd, &claim->old);
@@ -50,13 +50,9 @@ static void judge(struct broker *broker, struct claim *claim, const struct hando
 		claim->error = errno;
 		return;
 	}
-	struct tuple tuple = claim->old.tuple;
+	claim->tuple = claim->old.tuple;
 	if ((message->flags & HANDOVER_TUPLE) != 0)
-		tuple = (struct tuple){ message->local, message->remote, message->local_port, message->remote_port };
-	struct connection *connection = tracker_find(broker->tracker, &tuple);
-	/* Ports may be used again: of a closed claim and an open one, the tracker's is the one that was opened last. */
-	if (connection != NULL && connection->claimed)
-		connection = NULL;
+		claim->tuple = (struct tuple){ message->local, message->remote, message->local_port, message->remote_port };
 	claim->view = (struct view){
 		.since_checkpoint = (message->flags & HANDOVER_SINCE_CHECKPOINT) != 0,
 		.shut_read = (message->flags & HANDOVER_SHUT_READ) != 0,
@@ -65,6 +61,16 @@ static void judge(struct broker *broker, struct claim *claim, const struct hando
 		.read_bytes = message->read_bytes,
 		.written_bytes = message->written_bytes,
 	};
+}
+
+static void judge(struct broker *broker, struct claim *claim)
+{
+	if (claim->error != 0)
+		return;
+	struct connection *connection = tracker_find(broker->tracker, &claim->tuple);
+	/* Ports may be used again: of a closed claim and an open one, the tracker's is the one that was opened last. */
+	if (connection != NULL && connection->claimed)
+		connection = NULL;
 	claim->verdict = plan_make(connection, &broker->tracker->pool, &claim->old, &claim->view, broker_clock_ns(broker),
 				   &claim->plan);
 	if (connection != NULL)
@@ -94,8 +100,21 @@ static int hear_claims(struct broker *broker, struct session *session)
 		claim->fd = fd;
 		claim->flags = message.flags;
 		broker->count.claims++;
-		judge(broker, claim, &message);
+		take_claim(claim, &message);
 	}
+}
+
+/* The frames after the checkpoint follow what its sockets are; they have been restored, and nothing has touched them. */
+static int feed_from(struct broker *broker, const struct session *session)
+{
+	uint64_t begins_ns = feed_begins_ns(broker->feed);
+	for (uint32_t i = 0; i < session->claims; i++) {
+		const struct claim *claim = &session->claim[i];
+		if (claim->error == 0 && claim->view.since_checkpoint && claim->old.connected &&
+		    tracker_find(broker->tracker, &claim->tuple) == NULL)
+			(void)tracker_adopt(broker->tracker, &claim->old, begins_ns);
+	}
+	return feed_frames(broker->feed, broker->tracker);
 }
 
 static bool needs_output(const struct claim *claim)
@@ -192,7 +211,13 @@ int session_run(struct broker *broker, struct session *session)
 		close(fd);
 	if (message.kind != HANDOVER_HELLO || fd >= 0)
 		return fail(EPROTO);
-	if (hear_claims(broker, session) != 0 || say_needs(session) != 0 || hear_output(session) != 0)
+	if (hear_claims(broker, session) != 0)
+		return -1;
+	if (broker->feed != NULL && !broker->feed->fed && feed_from(broker, session) != 0)
+		return -1;
+	for (uint32_t i = 0; i < session->claims; i++)
+		judge(broker, &session->claim[i]);
+	if (say_needs(session) != 0 || hear_output(session) != 0)
 		return -1;
 	for (uint32_t i = 0; i < session->claims; i++)
 		rebuild_claim(broker, &session->claim[i]);

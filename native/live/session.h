@@ -9,6 +9,7 @@ struct claim {
 	int fd; /* the process's socket, or one made for it; -1 */
 	bool made;
 	struct socket_state old;
+	struct tuple tuple;
 	struct view view;
 	struct plan plan;
 	enum plan_verdict verdict;

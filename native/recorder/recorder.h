@@ -86,7 +86,7 @@ struct ft_thread {
 	_Atomic uint32_t turn_object, turn_version;
 	_Atomic uint64_t signals; /* pending for this thread, by number */
 	uint32_t uses; /* of this lane */
-};
+} __attribute__((aligned(128))); /* no two threads share a line */
 
 extern __thread struct ft_thread *ft_me FT_TLS;
 extern struct ft_thread ft_threads[FT_THREADS_MAX];
@@ -108,12 +108,16 @@ static inline enum log_mode ft_mode_word(void)
 	return (enum log_mode)atomic_load_explicit(&ft_log.header->mode, memory_order_acquire);
 }
 
+/* replay.c */
+extern _Atomic uint32_t ft_ending; /* the end of a replay is being made: nobody moves */
+void ft_run_again(struct ft_thread *t);
+
 /* solo.c */
 void ft_hold_still(struct ft_thread *t);
 void ft_solo_after_wait(struct ft_thread *t, bool timer_is_due);
 void ft_solo_finish(struct ft_thread *t);
 void ft_solo_pass(struct ft_thread *t, uint64_t section);
-void ft_solo_replay_begin(struct ft_thread *t);
+void ft_solo_replay_begin(struct ft_thread *t, bool holds_lock);
 void ft_solo_reset(void);
 
 /* signals.c */
@@ -148,6 +152,8 @@ static inline void ft_real_end(void)
 	if (ft_me == NULL)
 		return;
 	atomic_store_explicit(&ft_me->activity, FT_RUNS, memory_order_seq_cst);
+	if (unlikely(atomic_load_explicit(&ft_ending, memory_order_seq_cst)))
+		ft_run_again(ft_me);
 	if (unlikely(atomic_load_explicit(&ft_stop_requested, memory_order_seq_cst)))
 		ft_hold_still(ft_me);
 	if (unlikely(atomic_load_explicit(&ft_me->signals, memory_order_relaxed) != 0))
@@ -183,6 +189,7 @@ long ft_result(const struct log_event *event); /* the result, and errno; ends wi
 bool ft_next_is_elided(const void *address); /* the acquisition that comes now was not recorded */
 const struct log_event *ft_peek(struct ft_thread *t); /* NULL at the end */
 bool ft_stands_before(const struct ft_thread *t, uint64_t section);
+void ft_wait_for_the_end(struct ft_thread *t); /* returns when the mode changes, or the log grows */
 void ft_replay_begins(void);
 void ft_replay_ends_if_all_still(bool settled);
 struct ft_sides {
@@ -204,7 +211,7 @@ void ft_clocks_go_live(void);
 struct ft_object {
 	_Atomic uint32_t version;
 	_Atomic uint32_t owner; /* lane + 1 of the last to acquire it */
-};
+} __attribute__((aligned(64))); /* locks of different threads do not share a line; untouched ones cost nothing */
 extern struct ft_object ft_objects[LOG_OBJECTS_MAX];
 uint32_t ft_object_new(void);
 uint32_t ft_object_known(const void *address); /* 0: it has no id yet */

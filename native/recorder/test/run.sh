@@ -119,12 +119,11 @@ restore() { # name
 
 # Record, checkpoint, go on, kill, restore, replay; as often as there are generations; then let it end.
 from_middle() {
-  local name="$1" generations="$2" way="$3" pid digest loader after=live
+  local name="$1" generations="$2" way="$3" pid digest loader after=record
   fresh
   launch "$(MILLISECONDS=$((2000 * generations)) command_of "$name")"; pid="$(cat "$DIR/pid")"
   is_server "$name" && sleep 0.3
   for generation in $(seq "$generations"); do
-    [ "$generation" -lt "$generations" ] && after=record || after=live
     loader=""
     if is_server "$name"; then MILLISECONDS=1000 load_of "$name" & loader=$!; fi
     sleep "0.$((RANDOM % 4 + 1))$((RANDOM % 10))"
@@ -141,7 +140,7 @@ from_middle() {
     MILLISECONDS=100 load_of "$name" || fail "$name $way: does not serve after the replay"
     inside kill -9 "$pid"; sleep 0.1
   else
-    await_end "$pid" || { fail "$name $way: does not end after the replay"; inside kill -9 "$pid"; return; }
+    await_end "$pid" || { fail "$name $way: does not end after the replay"; ${ON_HANG:-true}; inside kill -9 "$pid"; return; }
     [ "$(cat "$DIR/result" 2>/dev/null)" = ok ] || { fail "$name $way: fails after the replay: $(cat $DIR/result)"; return; }
   fi
   pass "$name $way"

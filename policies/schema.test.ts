@@ -151,6 +151,12 @@ describe("resolvePolicy", () => {
     });
   });
 
+  it("takes hybrid where it is named, and checkpoint for auto", () => {
+    const hybrid = { ...complete, spec: { ...complete.spec, mode: "hybrid" as const } };
+    expect(resolvePolicy(hybrid, context).mode).toBe("hybrid");
+    expect(resolvePolicy(complete, context).mode).toBe("checkpoint");
+  });
+
   it("prefers the flag over the policy over the only peer", () => {
     const named = { ...complete, spec: { ...complete.spec, standby: "gamma" } };
     expect(resolvePolicy(named, context).standby).toBe("gamma");
@@ -158,7 +164,6 @@ describe("resolvePolicy", () => {
   });
 
   it.each([
-    ["hybrid", { spec: { ...complete.spec, mode: "hybrid" as const } }, "MODE_UNAVAILABLE"],
     ["no address", { spec: { ...complete.spec, network: { mtu: 1500 } } }, "POLICY_INCOMPLETE"],
   ])("refuses %s", (_name, change, code) => {
     expect(() => resolvePolicy({ ...complete, ...change }, context)).toThrow(

@@ -4,6 +4,7 @@ import { badInputScenarios } from "./bad-input.js";
 import { clockScenarios } from "./clock-step.js";
 import { faultPointScenarios } from "./fault-points.js";
 import { hostLossScenarios } from "./host-loss.js";
+import { hybridScenarios } from "./hybrid.js";
 import { lifecycleScenarios } from "./lifecycle.js";
 import { linkScenarios } from "./links.js";
 import { processScenarios } from "./processes.js";
@@ -12,6 +13,7 @@ import { storageScenarios } from "./storage.js";
 export function allScenarios(): Scenario[] {
   return [
     ...hostLossScenarios,
+    ...hybridScenarios,
     ...linkScenarios,
     ...processScenarios,
     ...storageScenarios,

@@ -1,6 +1,7 @@
 /*
  * What every descriptor is: external (served from the log in a replay), or executed. And close, dup, fcntl, ioctl.
  */
+#include "recorder/connections.h"
 #include "recorder/real.h"
 
 #include <fcntl.h>
@@ -23,7 +24,7 @@ void ft_descriptor_set(int fd, enum ft_kind kind)
 void ft_descriptor_clear(int fd)
 {
 	if ((unsigned)fd < FT_DESCRIPTORS_MAX)
-		ft_descriptors[fd].kind = FT_UNKNOWN, ft_descriptors[fd].placeholder = ft_descriptors[fd].watched = false;
+		ft_descriptors[fd].kind = FT_UNKNOWN, ft_descriptors[fd].placeholder = ft_descriptors[fd].watched = false, ft_descriptors[fd].connection = 0;
 }
 
 /* Files of the kernel's are input even where they look regular. */
@@ -69,6 +70,7 @@ FT_PUBLIC int close(int fd)
 		const struct log_event *e = ft_take(LOG_CLOSE, (uint32_t)fd);
 		if (e == NULL)
 			continue;
+		ft_connection_closes(fd);
 		ft_descriptor_clear(fd);
 		REAL(close)(fd);
 		return (int)ft_result(e);
@@ -122,6 +124,7 @@ static int duplicated(int from, int to, int flags, int lowest)
 			continue;
 		if (e->call.result >= 0) {
 			REAL(dup3)(from, e->call.result, flags & O_CLOEXEC);
+			ft_connection_duplicated(from);
 			copy_descriptor(from, e->call.result);
 		}
 		return (int)ft_result(e);
@@ -162,8 +165,7 @@ static int control(int fd, int command, long argument)
 		const struct log_event *e = ft_take(LOG_SOCKET_CALL, (uint32_t)fd);
 		if (e == NULL)
 			continue;
-		if (!ft_descriptor(fd)->placeholder)
-			REAL(fcntl64)(fd, command, argument);
+		REAL(fcntl64)(fd, command, argument);
 		return (int)ft_result(e);
 	}
 }
@@ -210,6 +212,8 @@ FT_PUBLIC int ioctl(int fd, unsigned long request, ...)
 			continue;
 		if (e->payload_bytes >= sizeof(int) && answers)
 			memcpy(argument, e->payload, sizeof(int));
+		if (request == FIONBIO && e->call.result == 0)
+			(void)REAL(ioctl)(fd, request, argument);
 		return (int)ft_result(e);
 	}
 }

@@ -3,6 +3,7 @@
  * them; listeners that are placeholders are made anew; connections that are placeholders become closed ones, unless
  * somebody hands over the real ones; epoll sets get what they should watch.
  */
+#include "recorder/connections.h"
 #include "recorder/real.h"
 
 #include <netinet/in.h>
@@ -58,11 +59,16 @@ static void make_real(int fd)
 		REAL(epoll_ctl)(d->epoll, EPOLL_CTL_DEL, fd, &event);
 }
 
-void ft_go_live(void)
+const char *ft_go_live(void)
 {
 	struct ft_thread *me = ft_me;
 	ft_me = NULL;
+	const char *failed = ft_connections_go_live();
+	if (failed != NULL)
+		return failed;
 	ft_clocks_go_live();
+	/* Whoever comes later is not lane 0. */
+	atomic_store(&ft_log.header->owner_pid, (uint32_t)ft_syscall(SYS_getpid));
 	for (int fd = 0; fd < FT_DESCRIPTORS_MAX; fd++)
 		if (ft_descriptors[fd].kind != FT_UNKNOWN)
 			make_real(fd);
@@ -74,4 +80,5 @@ void ft_go_live(void)
 			ft_threads[i].peeked = false;
 		}
 	ft_me = me;
+	return NULL;
 }

@@ -204,7 +204,7 @@ void ft_replay_exits(void); /* the application ends, as it did when it was recor
 _Noreturn void ft_corrupt(const char *why);
 
 /* live.c */
-void ft_go_live(void);
+const char *ft_go_live(void); /* NULL, or why this process must not go on */
 void ft_clocks_go_live(void);
 
 /* objects.c */
@@ -245,6 +245,7 @@ struct ft_descriptor {
 	uint64_t data;
 	int64_t debt;      /* replay: what the real channel still holds though it has been read by the log's account */
 	int domain, backlog;
+	uint32_t connection; /* replay: connections.c */
 	uint32_t address_bytes;
 	uint8_t address[128]; /* a listener's, to make it anew */
 };

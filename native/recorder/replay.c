@@ -309,6 +309,13 @@ static bool all_still(bool settled)
  * While `ft_ending` is set no thread leaves the place where it waits (ft_run_again()), so what is seen of all threads after it
  * was set stays so until the mode has changed.
  */
+static _Noreturn void ft_handover_failed(const char *why)
+{
+	struct text text = report_of("stalled");
+	add(&text, "what=%s\n", why);
+	stop(&text, LOG_OUTCOME_STALLED, 78);
+}
+
 void ft_replay_ends_if_all_still(bool settled)
 {
 	uint32_t nobody = 0;
@@ -317,7 +324,9 @@ void ft_replay_ends_if_all_still(bool settled)
 		return;
 	if (all_still(settled) && ft_mode_word() == LOG_MODE_REPLAY) {
 		struct text text = summary();
-		ft_go_live();
+		const char *failed = ft_go_live();
+		if (failed != NULL)
+			ft_handover_failed(failed);
 		ft_solo_reset();
 		publish_report(&text, LOG_OUTCOME_REPLAYED);
 		atomic_fetch_add(&ft_log.header->generation, 1);

@@ -2,6 +2,7 @@
  * Making and asking sockets. In a replay an external socket is a placeholder under the number that it had; only the log
  * knows the peer.
  */
+#include "recorder/connections.h"
 #include "recorder/real.h"
 
 #include <netinet/in.h>
@@ -15,9 +16,18 @@ static void external(int fd, int domain)
 	ft_descriptor(fd)->domain = domain;
 }
 
-static void external_again(int fd, int domain)
+/*
+ * A socket of the right kind: what the application does to it (options, dup, fork) is done for real and stays, when it
+ * becomes the client's connection.
+ */
+static void external_again(int fd, int domain, int type)
 {
-	ft_place(fd);
+	int place = -1;
+	if (ft_connections_wanted() && (type & 15) == SOCK_STREAM && (domain == AF_INET || domain == AF_INET6))
+		place = REAL(socket)(AF_INET, type, 0);
+	if (place < 0)
+		ft_place(fd);
+	ft_move(place, fd);
 	external(fd, domain);
 	ft_descriptor(fd)->placeholder = true;
 }
@@ -43,7 +53,7 @@ FT_PUBLIC int socket(int domain, int type, int protocol)
 		if (e == NULL)
 			continue;
 		if (e->call.result >= 0)
-			external_again(e->call.result, domain);
+			external_again(e->call.result, domain, type);
 		return (int)ft_result(e);
 	}
 }
@@ -61,18 +71,72 @@ static void answer_address(const struct log_event *e, struct sockaddr *address, 
 }
 
 struct named {
-	uint32_t bytes, zero;
-	uint8_t address[ADDRESS_BYTES_MAX];
+	uint32_t bytes, local_bytes; /* of an accepted connection: this end's address follows the other's */
+	uint8_t address[2 * ADDRESS_BYTES_MAX];
 };
 
 static size_t name_of(struct named *named, const void *address, const socklen_t *bytes)
 {
 	if (address == NULL || bytes == NULL)
 		return 0;
-	named->zero = 0;
+	named->local_bytes = 0;
 	named->bytes = *bytes < ADDRESS_BYTES_MAX ? *bytes : ADDRESS_BYTES_MAX;
 	memcpy(named->address, address, named->bytes);
 	return 8 + named->bytes;
+}
+
+/* Both ends, also if the application does not ask: the connection is made again from them. */
+static size_t name_accepted(struct named *named, int fd, const struct sockaddr_storage *remote, socklen_t remote_bytes)
+{
+	struct sockaddr_storage local;
+	socklen_t bytes = sizeof local;
+	size_t size = name_of(named, remote, &remote_bytes);
+	if (REAL(getsockname)(fd, (struct sockaddr *)&local, &bytes) != 0 || bytes > ADDRESS_BYTES_MAX)
+		return size;
+	memcpy(named->address + named->bytes, &local, bytes);
+	named->local_bytes = bytes;
+	return size + bytes;
+}
+
+static void accepted_again(int fd, const struct log_event *e)
+{
+	struct named named;
+	if (e->payload_bytes < 8 || e->payload_bytes > sizeof named)
+		return;
+	memcpy(&named, e->payload, e->payload_bytes);
+	if (8 + (uint64_t)named.bytes + named.local_bytes <= e->payload_bytes)
+		ft_connection_accepted(fd, named.address, named.bytes, named.address + named.bytes, named.local_bytes);
+}
+
+static void tell_address(const struct sockaddr_storage *from, socklen_t from_bytes, struct sockaddr *address, socklen_t *bytes)
+{
+	if (address == NULL || bytes == NULL)
+		return;
+	memcpy(address, from, from_bytes < *bytes ? from_bytes : *bytes);
+	*bytes = from_bytes;
+}
+
+/* The real call. A stand-in (native/live) becomes the client's connection; one whose client is gone is passed over. */
+static int accept_one(int fd, struct sockaddr_storage *from, socklen_t *from_bytes, int flags)
+{
+	for (;;) {
+		struct sockaddr_in client;
+		*from_bytes = sizeof *from;
+		int result = REAL(accept4)(fd, (struct sockaddr *)from, from_bytes, flags), error = errno;
+		struct ft_thread *me = ft_me;
+		ft_me = NULL;
+		int stand_in = result < 0 ? 0 : ft_connection_stand_in(result, &client);
+		ft_me = me;
+		if (stand_in > 0) {
+			memcpy(from, &client, sizeof client);
+			*from_bytes = sizeof client;
+		}
+		if (stand_in >= 0) {
+			errno = error;
+			return result;
+		}
+		REAL(close)(result);
+	}
 }
 
 static int accepted(int fd, struct sockaddr *address, socklen_t *bytes, int flags)
@@ -80,36 +144,40 @@ static int accepted(int fd, struct sockaddr *address, socklen_t *bytes, int flag
 	if (ft_me == NULL || !ft_is_external(fd))
 		return REAL(accept4)(fd, address, bytes, flags);
 	FT_CALL {
+		struct sockaddr_storage from;
+		socklen_t from_bytes;
 		if (mode == LOG_MODE_LIVE) {
-			int result = REAL(accept4)(fd, address, bytes, flags);
+			int result = accept_one(fd, &from, &from_bytes, flags);
+			if (result >= 0)
+				tell_address(&from, from_bytes, address, bytes);
 			if (result >= 0)
 				external(result, ft_descriptor(fd)->domain);
 			return result;
 		}
 		if (mode == LOG_MODE_RECORD) {
 			struct named named;
-			socklen_t room = bytes != NULL ? *bytes : 0;
 			ft_real_begin();
-			int result = REAL(accept4)(fd, address, bytes, flags), error = errno;
+			int result = accept_one(fd, &from, &from_bytes, flags), error = errno;
 			ft_real_end();
 			if (ft_put_turn(LOG_ACCEPT, (uint32_t)fd, result, error, LOG_OBJECT_DESCRIPTORS, &named,
-			                result >= 0 ? name_of(&named, address, bytes) : 0)) {
-				if (result >= 0)
+			                result >= 0 ? name_accepted(&named, result, &from, from_bytes) : 0)) {
+				if (result >= 0) {
 					external(result, ft_descriptor(fd)->domain);
+					tell_address(&from, from_bytes, address, bytes);
+				}
 				errno = error;
 				return result;
 			}
 			if (result >= 0)
 				REAL(close)(result);
-			if (bytes != NULL)
-				*bytes = room;
 			continue;
 		}
 		const struct log_event *e = ft_take(LOG_ACCEPT, (uint32_t)fd);
 		if (e == NULL)
 			continue;
 		if (e->call.result >= 0) {
-			external_again(e->call.result, ft_descriptor(fd)->domain);
+			external_again(e->call.result, ft_descriptor(fd)->domain, SOCK_STREAM | flags);
+			accepted_again(e->call.result, e);
 			answer_address(e, address, bytes);
 		}
 		return (int)ft_result(e);
@@ -177,11 +245,18 @@ FT_PUBLIC int connect(int fd, const struct sockaddr *address, socklen_t bytes)
 
 FT_PUBLIC int shutdown(int fd, int how)
 {
+	if (ft_me != NULL && ft_mode_word() == LOG_MODE_REPLAY)
+		ft_connection_shut(fd, how);
 	PLAIN_CALL(fd, REAL(shutdown)(fd, how));
 }
 
 FT_PUBLIC int setsockopt(int fd, int level, int name, const void *value, socklen_t bytes)
 {
+	/* The socket that is there becomes the connection again, with what is set on it. */
+	if (ft_me != NULL && ft_kind_of(fd) == FT_SOCKET && ft_mode_word() == LOG_MODE_REPLAY) {
+		ft_connection_option(fd, level, name, value, bytes);
+		(void)REAL(setsockopt)(fd, level, name, value, bytes);
+	}
 	PLAIN_CALL(fd, REAL(setsockopt)(fd, level, name, value, bytes));
 }
 

@@ -3,6 +3,7 @@
  * straight through. Only one process of the container owns lane 0: the first that comes, also after it has replaced its
  * image by exec (an entry point written for a shell ends so).
  */
+#include "recorder/connections.h"
 #include "recorder/real.h"
 
 #include <dlfcn.h>
@@ -151,7 +152,10 @@ static void *helper(void *unused)
 		if (ft_mode_word() == LOG_MODE_REPLAY)
 			watch_replay();
 		else
+		{
 			ft_signals_kick();
+			ft_connections_tick();
+		}
 	}
 	return NULL;
 }
@@ -233,6 +237,7 @@ __attribute__((constructor)) static void start(void)
 	if (without_solo != NULL)
 		atomic_fetch_or(&ft_log.header->flags, LOG_FLAG_NO_SOLO);
 	forget_image_before();
+	ft_connections_start(getenv("FTREC_LIVE"));
 	if (ft_mode_word() == LOG_MODE_RECORD)
 		measure_ticks();
 	for (int fd = 0; fd < 3; fd++)

@@ -3,6 +3,7 @@
  * *before* it is written, so that the record of an output is in every cut that is taken after the output was seen;
  * a second record follows only if the real call did not take everything. Pipes and their like take turns and are executed.
  */
+#include "recorder/connections.h"
 #include "recorder/real.h"
 
 #include <limits.h>
@@ -154,6 +155,8 @@ static long transfer_in(struct transfer *r)
 			}
 			if (channel && result > 0 && !(r->flags & MSG_PEEK))
 				d->debt -= worth(d, r->vector[0].iov_base, result);
+			else if (result > 0 && !(r->flags & MSG_PEEK))
+				ft_connection_read(r->fd, -result);
 			continue;
 		}
 		const struct log_event *e = ft_take(channel ? LOG_CHANNEL_READ : LOG_READ, (uint32_t)r->fd);
@@ -164,6 +167,8 @@ static long transfer_in(struct transfer *r)
 			if (channel && !(r->flags & MSG_PEEK)) {
 				d->debt += worth(d, e->payload, e->call.result);
 				ft_channel_drain(r->fd);
+			} else if (!(r->flags & MSG_PEEK)) {
+				ft_connection_read(r->fd, e->call.result);
 			}
 		}
 		return ft_result(e);
@@ -264,6 +269,8 @@ static long receive_message(int fd, struct msghdr *message, int flags)
 				return result;
 			}
 			*message = before;
+			if (result > 0 && !(flags & MSG_PEEK))
+				ft_connection_read(fd, -result);
 			continue;
 		}
 		const struct log_event *e = ft_take(LOG_MESSAGE, (uint32_t)fd);
@@ -282,6 +289,8 @@ static long receive_message(int fd, struct msghdr *message, int flags)
 			message->msg_namelen = head.address_bytes;
 			message->msg_controllen = head.control_bytes;
 			message->msg_flags = head.flags;
+			if (!(flags & MSG_PEEK))
+				ft_connection_read(fd, e->call.result);
 			spread(message->msg_iov, (int)message->msg_iovlen, at + head.address_bytes + head.control_bytes, head.data_bytes);
 		}
 		return ft_result(e);
@@ -350,10 +359,16 @@ static long output_after_record(struct transfer *w, size_t bytes)
 	long result = w->call(w);
 	int error = errno;
 	ft_real_end();
-	if (result != (long)bytes && !ft_put_call(LOG_OUTPUT_SHORT, (uint32_t)w->fd, result, error, NULL, 0))
-		return output_result_again(w->fd, bytes);
-	if (result == (long)bytes && ft_mode_word() == LOG_MODE_REPLAY)
-		return output_result_again(w->fd, bytes);
+	if ((result != (long)bytes && !ft_put_call(LOG_OUTPUT_SHORT, (uint32_t)w->fd, result, error, NULL, 0)) ||
+	    (result == (long)bytes && ft_mode_word() == LOG_MODE_REPLAY)) {
+		/* What this call has put into the restored socket is there. */
+		long logged = output_result_again(w->fd, bytes);
+		int logged_error = errno;
+		if (logged > 0)
+			ft_connection_wrote(w->fd, w->vector, w->count, result > 0 ? (size_t)result : 0, (size_t)logged);
+		errno = logged_error;
+		return logged;
+	}
 	errno = error;
 	return result;
 }
@@ -378,7 +393,12 @@ static long external_out(struct transfer *w)
 			continue;
 		check_output(e, bytes, crc);
 		ft_done(e);
-		return output_result_again(w->fd, bytes);
+		long result = output_result_again(w->fd, bytes);
+		int error = errno;
+		if (result > 0)
+			ft_connection_wrote(w->fd, w->vector, w->count, 0, (size_t)result);
+		errno = error;
+		return result;
 	}
 }
 

@@ -119,6 +119,10 @@ bool source_cut(struct source *source)
 {
 	uint64_t heads[LOG_LANES_MAX];
 	source->moved = false;
+	/* The recorder says so before it lets the application run on unrecorded. */
+	if (source->broken == NULL && (atomic_load(&source->log.header->lost) != 0 ||
+				       atomic_load(&source->log.header->mode) != LOG_MODE_RECORD))
+		give_up(source, "not-recorded");
 	if (source->broken != NULL || ship_queue_room_items(&source->queue) < source->items_a_cut_max)
 		return false;
 	bool moved = put_header(source);

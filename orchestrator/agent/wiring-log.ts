@@ -1,5 +1,6 @@
 /** Binds the pair's event log to its file, ftlog and ftlive. */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { existsSync } from "node:fs";
 import { chmod, mkdir, open, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface, type Interface } from "node:readline";
@@ -18,6 +19,10 @@ const LIVE_NAME = "ftctl-live";
 const OUTCOMES = ["none", "replayed", "diverged", "stalled", "corrupt"] as const;
 /** The report page of docs/log-format.md. */
 const REPORT = { at: 4096, bytes: 4096, textAt: 64 };
+
+/** Of its header, likewise. */
+const HEADER = { bytes: 168, mode: 64, lost: 124, owner: 128 };
+const RECORD = 1;
 
 interface Broker {
   child: ChildProcess;
@@ -39,15 +44,21 @@ export function logControl(shared: AgentShared): LogControl {
       });
     });
   };
+  const make: LogControl["make"] = async (record) => {
+    const { logFolder, log } = pairPaths(config.runDir, record.id);
+    await mkdir(logFolder, { recursive: true, mode: 0o755 });
+    const fresh = `${log}.new`;
+    await ftlog("create", fresh, limits.logLanes, limits.logSegments);
+    // The application may be any user; the folders above it on the host are root's alone.
+    await chmod(fresh, 0o666);
+    await rename(fresh, log);
+  };
   return {
-    async make(record) {
-      const { logFolder, log } = pairPaths(config.runDir, record.id);
-      await mkdir(logFolder, { recursive: true, mode: 0o755 });
-      const fresh = `${log}.new`;
-      await ftlog("create", fresh, limits.logLanes, limits.logSegments);
-      // The application may be any user; the folders above it on the host are root's alone.
-      await chmod(fresh, 0o666);
-      await rename(fresh, log);
+    make,
+    async recorded(record) {
+      const header = await readAt(pairPaths(config.runDir, record.id).log, 0, HEADER.bytes);
+      const word = (at: number) => header.readUInt32LE(at);
+      return word(HEADER.mode) === RECORD && word(HEADER.lost) === 0 && word(HEADER.owner) !== 0;
     },
     async clear(record) {
       const { logFolder, log, frames } = pairPaths(config.runDir, record.id);
@@ -76,18 +87,17 @@ export function logControl(shared: AgentShared): LogControl {
         return true;
       }
       const line = first === undefined ? undefined : parseLine(first);
-      if (line?.values.get("code") === "uncovered") return false;
+      if (line?.values.get("code") === "uncovered") {
+        // What is restored maps the file; there is nothing in it that it may go by.
+        if (!existsSync(log)) await make(record);
+        await ftlog("mode", log, "live");
+        return false;
+      }
       throw brokerFailed(record.name, first);
     },
     async outcome(record) {
-      const file = await open(pairPaths(config.runDir, record.id).log, "r");
-      try {
-        const page = Buffer.alloc(REPORT.bytes);
-        await file.read(page, 0, page.length, REPORT.at);
-        return decodeReport(page);
-      } finally {
-        await file.close();
-      }
+      const { log } = pairPaths(config.runDir, record.id);
+      return decodeReport(await readAt(log, REPORT.at, REPORT.bytes));
     },
     async connections(record) {
       const broker = brokers.get(record.id);
@@ -108,6 +118,17 @@ export function logControl(shared: AgentShared): LogControl {
       brokers.delete(record.id);
     },
   };
+}
+
+async function readAt(path: string, at: number, bytes: number): Promise<Buffer> {
+  const file = await open(path, "r");
+  try {
+    const buffer = Buffer.alloc(bytes);
+    await file.read(buffer, 0, bytes, at);
+    return buffer;
+  } finally {
+    await file.close();
+  }
 }
 
 async function nextLine({ child, lines }: Broker, timeoutMs: number): Promise<string | undefined> {

@@ -15,6 +15,9 @@ const options = {
   pairId: "0123456789ab",
   role: "primary" as const,
   initProgram: "/opt/ftctl/ftinit",
+  recorder: "/opt/ftctl/libftrec.so",
+  logFolder: (pair: string) => `/run/ftctl/pairs/${pair}/log`,
+  recorded: false,
   address: "10.0.0.5",
 };
 
@@ -180,7 +183,7 @@ describe("the protected container", () => {
 
   it("is the same on the standby but for ftinit's place and the role", () => {
     const spec = protectedSpec(inspectFixture({}), options);
-    const there = specForHost(spec, { role: "standby", initProgram: "/usr/lib/ftinit" });
+    const there = specForHost(spec, { ...options, role: "standby", initProgram: "/usr/lib/ftinit" });
     expect(there.HostConfig.Mounts).toHaveLength(spec.HostConfig.Mounts!.length);
     expect(there.HostConfig.Mounts!.at(-1)?.Source).toBe("/usr/lib/ftinit");
     expect(there.Labels[label.createdAs]).toBe("standby");
@@ -248,5 +251,39 @@ describe("restart policies", () => {
     ] as const) {
       expect(parseRestart(formatRestart(policy))).toEqual(back);
     }
+  });
+});
+
+describe("a recorded container (mode hybrid)", () => {
+  const targets = (spec: ReturnType<typeof protectedSpec>) =>
+    (spec.HostConfig.Mounts ?? []).map(({ Source, Target }) => `${Source} ${Target}`);
+
+  it("has the recorder and the folder of the log beside ftinit, and nothing of it in its environment", () => {
+    const inspect = inspectFixture({});
+    const spec = protectedSpec(inspect, { ...options, recorded: true });
+    expect(spec.Entrypoint).toEqual([INIT_PATH, "--record", "--"]);
+    expect(spec["Env"]).toEqual((inspect.Config as Record<string, unknown>)["Env"]);
+    expect(targets(spec)).toEqual(
+      expect.arrayContaining([
+        "/opt/ftctl/libftrec.so /.ftctl/libftrec.so",
+        "/run/ftctl/pairs/0123456789ab/log /.ftctl/log",
+      ]),
+    );
+  });
+
+  it("finds them where they are on the other host", () => {
+    const spec = protectedSpec(inspectFixture({}), { ...options, recorded: true });
+    const there = specForHost(spec, {
+      role: "standby",
+      initProgram: "/usr/lib/ftinit",
+      recorder: "/usr/lib/libftrec.so",
+      logFolder: (pair) => `/var/run/${pair}`,
+    });
+    const own = targets(there).filter((mount) => mount.includes(" /.ftctl/"));
+    expect(own).toEqual([
+      "/usr/lib/ftinit /.ftctl/ftinit",
+      "/usr/lib/libftrec.so /.ftctl/libftrec.so",
+      "/var/run/0123456789ab /.ftctl/log",
+    ]);
   });
 });

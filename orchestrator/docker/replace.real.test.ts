@@ -26,6 +26,7 @@ import { createStandby, removeStandby } from "./standby-container.js";
 const socket = process.env.FTCTL_TEST_DOCKER ?? "";
 const socket2 = process.env.FTCTL_TEST_DOCKER_2 ?? "";
 const initProgram = resolve("build/bin/ftinit");
+const programs = { initProgram, recorder: resolve("build/lib/libftrec.so"), logFolder: () => "/nonexistent" };
 
 const run = `k${process.pid}`;
 const name = `k-app-${run}`;
@@ -84,7 +85,8 @@ describe.runIf(socket !== "")("on a real Docker", () => {
     const own = protectedSpec(original, {
       pairId,
       role: "primary",
-      initProgram,
+      ...programs,
+      recorded: false,
       address: "10.0.0.5",
     });
     return { original, own };
@@ -198,7 +200,8 @@ describe.runIf(socket !== "")("on a real Docker", () => {
     const own = protectedSpec(original, {
       pairId,
       role: "primary",
-      initProgram,
+      ...programs,
+      recorded: false,
       address: "10.0.0.5",
     });
     const { running } = await protectContainer(original, own, options);
@@ -234,7 +237,7 @@ describe.runIf(socket !== "")("on a real Docker", () => {
   describe.runIf(socket2 !== "")("and another host's", () => {
     const primary = Engine.at(socket2, { host: "beta" });
     const theirs = `${image}-theirs`;
-    const there = { engine, initProgram, clock: systemClock, replicated: [] };
+    const there = { engine, ...programs, clock: systemClock, replicated: [] };
     let imageId: string;
 
     beforeAll(async () => {

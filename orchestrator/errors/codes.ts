@@ -77,7 +77,6 @@ export const ERROR_GROUPS: readonly ErrorGroup[] = [
       POLICY_CHANGE_NEEDS_REPLACE: refused(
         "The container is protected with other settings; --replace restarts it with the new ones.",
       ),
-      MODE_UNAVAILABLE: refused("The policy asks for a mode that this version does not have yet."),
     },
   },
   {
@@ -100,6 +99,11 @@ export const ERROR_GROUPS: readonly ErrorGroup[] = [
       ),
       FAILOVER_REFUSED: refused("A takeover would not be safe or has nothing to restore."),
       SWITCHOVER_FAILED: error("The switchover failed; the service goes on where it was."),
+      REPLAY_FAILED: error("The event log could not be replayed on the standby (mode hybrid)."),
+      CONNECTIONS_FAILED: error(
+        "The clients' connections could not be handed to the replayed application (mode hybrid).",
+      ),
+      LOG_FAILED: error("The event log's file could not be made or used (mode hybrid)."),
       NO_CHECKPOINT: refused("There is no whole checkpoint to take over from."),
       STANDBY_GONE: error("The standby's container does not run."),
       STANDBY_NOT_REMOVED: peer(

@@ -139,6 +139,8 @@ export interface ReplayOutcome {
 export interface LogControl {
   /** An empty one, for an application that is about to start. */
   make(record: PairRecord): Promise<void>;
+  /** Whether a recorder writes it: one is loaded, and has not given up. */
+  recorded(record: PairRecord): Promise<boolean>;
   /** None: the gate of a new standby makes its copy of the primary's. */
   clear(record: PairRecord): Promise<void>;
   /**

@@ -28,6 +28,9 @@ export async function afterCommit(pair: Pair, epoch: number): Promise<void> {
   try {
     await gate.trim(epoch);
     if (pair.covered) return;
+    if (!(await pair.host.parts.log.recorded(pair.record))) {
+      return await backToHold(pair, "the application is not recorded");
+    }
     await gate.mode("log", pair.record.generation);
     pair.covered = true;
     pair.uncoveredWhy = "";

@@ -135,6 +135,8 @@ class SimGate implements GateControl {
     if (mode === "hold") this.held = held;
     if (mode === "open") for (const frame of held) this.output(frame.value, frame.from);
   }
+  async ship() {}
+  async trim() {}
   async commit(epoch: number) {
     const leaving = this.held.filter((frame) => frame.epoch <= epoch);
     this.held = this.held.filter((frame) => frame.epoch > epoch);
@@ -152,6 +154,7 @@ class SimGate implements GateControl {
       heldOldestMs: undefined,
       leaseFresh: !this.silent,
       outputDelayMs: undefined,
+      log: undefined,
     };
   }
   async announce(): Promise<void> {}
@@ -324,6 +327,7 @@ export class SimHost {
       log: {
         make: async () => {},
         clear: async () => {},
+        recorded: async () => false,
         arm: async () => false,
         outcome: async () => undefined,
         connections: async () => ({ claims: 0, rebuilt: 0, failed: 0, waiting: 0 }),

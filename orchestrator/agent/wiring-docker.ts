@@ -1,10 +1,13 @@
 /** Binds the pair's ports to Docker and ftinit. */
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { ResolvedPolicy } from "../../policies/resolve.js";
 import type { Clock } from "../clock.js";
 import { applicationPids } from "../docker/container-process.js";
 import {
   type HostPrograms,
+  isRecorded,
+  label,
   plainSpec,
   protectedSpec,
   specForHost,
@@ -133,6 +136,9 @@ export function originControl(wiring: DockerWiring): OriginControl {
         ...wiring,
         role: "primary",
       });
+      if (isRecorded(spec)) {
+        await mkdir(wiring.logFolder(spec.Labels[label.pair] ?? ""), { recursive: true, mode: 0o755 });
+      }
       const { running, rollback } = await protectContainer(original, spec, {
         engine,
         initProgram,

@@ -18,7 +18,7 @@ _Atomic uint32_t ft_ending;
 
 void ft_replay_begins(void)
 {
-	if (began_ns == 0)
+	if (began_ns == 0 && ft_mode_word() == LOG_MODE_REPLAY)
 		began_ns = ft_now_ns();
 }
 

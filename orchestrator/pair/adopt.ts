@@ -4,6 +4,7 @@
  */
 import type { Pair } from "./pair.js";
 import type { Application } from "./ports.js";
+import { isHybrid } from "./recording.js";
 import { openStore, warmUp } from "./standby.js";
 import { tearDown } from "./standdown.js";
 import { takeOver } from "./takeover.js";
@@ -77,7 +78,9 @@ async function openGate(pair: Pair, app: Application): Promise<void> {
 export async function resumeTakeover(pair: Pair): Promise<void> {
   const { app, record } = pair;
   const epoch = record.lastEpoch;
-  if (app && app.pid > 0) {
+  // In mode hybrid a restored process is of use only if it has come to the end of its replay: then the gate is open.
+  const { mode } = await pair.requireGate().facts();
+  if (app && app.pid > 0 && (!isHybrid(pair) || mode === "open")) {
     await pair.requireGate().mode("open", record.generation);
     pair.setApplication("running");
     pair.watchExit(app);

@@ -112,6 +112,8 @@ export interface ContainerControl {
   create(record: PairRecord): Promise<string>;
   /** Starts it if it does not run; ftinit waits. */
   start(containerId: string): Promise<Application>;
+  /** As after `start`, whatever runs in it now. */
+  renew(containerId: string): Promise<Application>;
   /** Undefined when it does not run. */
   running(containerId: string): Promise<Application | undefined>;
   /** Its ftinit runs and has not been told to start the application yet. */

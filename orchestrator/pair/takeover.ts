@@ -14,6 +14,8 @@
  * Invariants:
  *  T1  What is restored is the last epoch that was ever acknowledged to the old primary.
  *  T2  No frame of the application leaves before `live`.
+ *      In mode hybrid: nor before the log was replayed to its end in this attempt. A process that an earlier attempt
+ *      restored may stand anywhere in its replay, so it is ended and restored again.
  *  T3  A takeover that was begun is carried on after a crash of the agent (record phase `takingOver`).
  */
 
@@ -23,6 +25,7 @@ import { limits } from "../limits.js";
 import type { ReplayOutcome } from "./ports.js";
 import { attachGate } from "./primary.js";
 import { isHybrid } from "./recording.js";
+import { openStore } from "./standby.js";
 import type { Pair } from "./pair.js";
 import type { TakeoverReason } from "./plan.js";
 
@@ -153,7 +156,8 @@ async function restore(takeover: Takeover): Promise<void> {
 
 async function arm(takeover: Takeover): Promise<void> {
   const { pair, epoch } = takeover;
-  if (!isHybrid(pair) || !pair.app || pair.app.pid > 0) return;
+  if (!isHybrid(pair) || !pair.app) return;
+  if (pair.app.pid > 0) await renew(takeover);
   takeover.armed = await pair.host.parts.log.arm(pair.record, pair.app, epoch);
   if (takeover.armed) return;
   pair.event("log-not-replayed", "info", `output waited for checkpoints: epoch ${epoch} is the end`);
@@ -202,13 +206,20 @@ async function untilReported(pair: Pair): Promise<ReplayOutcome | undefined> {
   }
 }
 
-/** The same checkpoint once more, in a container that has been started anew. */
-async function again(takeover: Takeover): Promise<void> {
+/** The same checkpoint, in a container that has been started anew. */
+async function renew(takeover: Takeover): Promise<void> {
   const { pair } = takeover;
-  const { container } = pair.host.parts;
-  pair.app = await container.start(pair.record.containerId);
+  const { store } = pair;
+  pair.store = undefined;
+  await store?.stop();
+  pair.app = await pair.host.parts.container.renew(pair.record.containerId);
   await attachGate(pair, pair.app, "wide");
+  await openStore(pair);
   await materialize(takeover);
+}
+
+async function again(takeover: Takeover): Promise<void> {
+  await renew(takeover);
   await arm(takeover);
   await restore(takeover);
 }

@@ -32,6 +32,9 @@ function hostLoss(workload: WorkloadName, connections: number, times: number): S
               30_000,
             );
             await client.makesProgress(500, 30_000);
+            const before = await context.ftctl.status(voice, service.name);
+            const { p50 = 0, p99 = 0 } = before.outputDelayMs ?? {};
+            context.note(`output waited ${p50.toFixed(2)} / ${p99.toFixed(2)} ms`);
             killedUs.push(await context.hosts.kill(voice));
             const view = await service.untilTakenOver(warm, 30_000);
             expectThat(view.takeover?.replay, "the takeover replayed nothing");

@@ -47,8 +47,9 @@ int feed_open(struct feed *feed, const char *path, uint64_t epoch)
 {
 	*feed = (struct feed){0};
 	int failed = frames_open_reader(&feed->frames, path);
+	/* A mirror makes its file before it hears a word: one that is not there says nothing of what was covered. */
 	if (failed != 0)
-		return failed;
+		return failed == -ENOENT ? -EBADMSG : failed;
 	uint8_t *payload = malloc(SHIP_PAYLOAD_BYTES_MAX);
 	failed = payload == NULL ? -ENOMEM : find_checkpoint(feed, payload, epoch);
 	free(payload);

@@ -332,6 +332,7 @@ void ft_replay_ends_if_all_still(bool settled)
 		atomic_fetch_add(&ft_log.header->generation, 1);
 		atomic_store(&ft_log.header->mode, atomic_load(&ft_log.header->after_replay));
 	}
+	began_ns = 0;
 	atomic_store(&ft_ending, 0);
 }
 

@@ -34,6 +34,8 @@ export interface AgentParts {
   /** Makes the standby's image present. */
   nextBeatPort(): number;
   logLines(pair: string, lines: number): string[];
+  /** Mode hybrid: this host's copy, and the program that reads it. */
+  eventLog(pair: string): { file: string; program: string };
 }
 
 type Tell = (progress: Progress) => void;
@@ -151,6 +153,8 @@ export class Agent implements AgentService {
       sight: pair.sight(),
       application: pair.app,
       gate: await pair.gate?.facts(),
+      eventLog:
+        record.policy["mode"] === "hybrid" ? this.parts.eventLog(pair.record.id) : undefined,
     };
   }
 

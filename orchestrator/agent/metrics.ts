@@ -1,7 +1,7 @@
 /** Prometheus metrics of one agent. A registry of its own: nothing global. */
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { EpochReport } from "../epoch/ports.js";
-import type { PairView } from "./api-types.js";
+import type { LogView, PairView } from "./api-types.js";
 
 const STATES = [
   "starting",
@@ -52,6 +52,20 @@ export class AgentMetrics {
   );
   private readonly generation = this.gauge("ftctl_generation", "Generation of the pair");
   private readonly delay = this.gauge("ftctl_output_delay_seconds", "Output delay", ["quantile"]);
+  private readonly logCovers = this.gauge("ftctl_log_covers", "1: output waits for the event log");
+  private readonly logBytes = this.gauge(
+    "ftctl_log_bytes",
+    "Bytes of event log since its stream began",
+  );
+  private readonly logUnacked = this.gauge(
+    "ftctl_log_unacked_bytes",
+    "Bytes not yet at the standby",
+  );
+  private readonly logDelay = this.gauge(
+    "ftctl_log_delay_seconds",
+    "From sending a part of the log to its acknowledgement",
+    ["quantile"],
+  );
   private readonly state = this.gauge("ftctl_pair_state", "1 for the state the pair is in", [
     "state",
   ]);
@@ -95,7 +109,17 @@ export class AgentMetrics {
         this.delay.set({ pair, quantile: "0.5" }, view.outputDelayMs.p50 / 1000);
         this.delay.set({ pair, quantile: "0.99" }, view.outputDelayMs.p99 / 1000);
       }
+      if (view.log) this.refreshLog(pair, view.log);
     }
+  }
+
+  private refreshLog(pair: string, log: LogView): void {
+    this.logCovers.set({ pair }, log.covers ? 1 : 0);
+    this.logBytes.set({ pair }, log.bytes);
+    this.logUnacked.set({ pair }, log.unackedBytes);
+    if (!log.delayMs) return;
+    this.logDelay.set({ pair, quantile: "0.5" }, log.delayMs.p50 / 1000);
+    this.logDelay.set({ pair, quantile: "0.99" }, log.delayMs.p99 / 1000);
   }
 
   private counter(name: string, help: string, labels: string[] = []) {

@@ -39,6 +39,10 @@ export function agentParts(
     resolve,
     check: (request) => checkBoth(shared, request, (pairId) => policyOf(shared, request, pairId)),
     nextBeatPort: () => freePort(config.heartbeatPort, pairs),
+    eventLog: (pair) => ({
+      file: pairPaths(config.runDir, pair).log,
+      program: join(config.nativeDir, "bin/ftlog"),
+    }),
     logLines: (pair, lines) => [
       ...programLines(pairPaths(config.runDir, pair), lines),
       ...recent.of(pair, lines),

@@ -143,7 +143,10 @@ export function originControl(wiring: DockerWiring): OriginControl {
         role: "primary",
       });
       if (isRecorded(spec)) {
-        await mkdir(wiring.logFolder(spec.Labels[label.pair] ?? ""), { recursive: true, mode: 0o755 });
+        await mkdir(wiring.logFolder(spec.Labels[label.pair] ?? ""), {
+          recursive: true,
+          mode: 0o755,
+        });
       }
       const { running, rollback } = await protectContainer(original, spec, {
         engine,

@@ -159,5 +159,9 @@ export function decodeReport(page: Buffer): ReplayOutcome | undefined {
     const at = line.indexOf("=");
     if (at > 0) fields[line.slice(0, at)] ??= line.slice(at + 1);
   }
-  return { outcome: outcome === undefined || outcome === "none" ? "corrupt" : outcome, fields, text };
+  return {
+    outcome: outcome === undefined || outcome === "none" ? "corrupt" : outcome,
+    fields,
+    text,
+  };
 }

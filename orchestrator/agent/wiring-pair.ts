@@ -11,7 +11,13 @@ import { parseMountinfo } from "../docker/mountinfo.js";
 import { FtError } from "../errors/error.js";
 import { limits } from "../limits.js";
 import { StreamSender } from "../links/stream-sender.js";
-import { Gate, type GateMode, type GateOptions, type HistogramUs, type LogFiles } from "../network/gate.js";
+import {
+  Gate,
+  type GateMode,
+  type GateOptions,
+  type HistogramUs,
+  type LogFiles,
+} from "../network/gate.js";
 import { WIDE_WINDOW_SEGMENTS } from "../network/interface.js";
 import type { LineEvent } from "../network/line-client.js";
 import type {

@@ -183,7 +183,11 @@ describe("the protected container", () => {
 
   it("is the same on the standby but for ftinit's place and the role", () => {
     const spec = protectedSpec(inspectFixture({}), options);
-    const there = specForHost(spec, { ...options, role: "standby", initProgram: "/usr/lib/ftinit" });
+    const there = specForHost(spec, {
+      ...options,
+      role: "standby",
+      initProgram: "/usr/lib/ftinit",
+    });
     expect(there.HostConfig.Mounts).toHaveLength(spec.HostConfig.Mounts!.length);
     expect(there.HostConfig.Mounts!.at(-1)?.Source).toBe("/usr/lib/ftinit");
     expect(there.Labels[label.createdAs]).toBe("standby");

@@ -26,7 +26,11 @@ import { createStandby, removeStandby } from "./standby-container.js";
 const socket = process.env.FTCTL_TEST_DOCKER ?? "";
 const socket2 = process.env.FTCTL_TEST_DOCKER_2 ?? "";
 const initProgram = resolve("build/bin/ftinit");
-const programs = { initProgram, recorder: resolve("build/lib/libftrec.so"), logFolder: () => "/nonexistent" };
+const programs = {
+  initProgram,
+  recorder: resolve("build/lib/libftrec.so"),
+  logFolder: () => "/nonexistent",
+};
 
 const run = `k${process.pid}`;
 const name = `k-app-${run}`;

@@ -103,6 +103,7 @@ export const ERROR_GROUPS: readonly ErrorGroup[] = [
       CONNECTIONS_FAILED: error(
         "The clients' connections could not be handed to the replayed application (mode hybrid).",
       ),
+      NOT_RECORDED: refused("The container has no event log: it is not in mode hybrid."),
       LOG_FAILED: error("The event log's file could not be made or used (mode hybrid)."),
       NO_CHECKPOINT: refused("There is no whole checkpoint to take over from."),
       STANDBY_GONE: error("The standby's container does not run."),

@@ -74,13 +74,16 @@ async function openGate(pair: Pair, app: Application): Promise<void> {
   });
 }
 
+/** In mode hybrid a restored process is of use only if it has come to the end of its replay: then the gate is open. */
+async function mayGoOn(pair: Pair): Promise<boolean> {
+  return !isHybrid(pair) || (await pair.requireGate().facts()).mode === "open";
+}
+
 /** Restored already: go live. Not yet: once more, from a clean container. */
 export async function resumeTakeover(pair: Pair): Promise<void> {
   const { app, record } = pair;
   const epoch = record.lastEpoch;
-  // In mode hybrid a restored process is of use only if it has come to the end of its replay: then the gate is open.
-  const { mode } = await pair.requireGate().facts();
-  if (app && app.pid > 0 && (!isHybrid(pair) || mode === "open")) {
+  if (app && app.pid > 0 && (await mayGoOn(pair))) {
     await pair.requireGate().mode("open", record.generation);
     pair.setApplication("running");
     pair.watchExit(app);

@@ -33,8 +33,8 @@ import type {
   PeerStatus,
   StoreControl,
 } from "./ports.js";
-import { onShipNews } from "./recording.js";
 import type { PairRecord, PairRecords } from "./record.js";
+import { onShipNews } from "./recording.js";
 import { executeStep } from "./steps.js";
 
 /** What all pairs of a host share. */

@@ -3,8 +3,8 @@ import { FtError, invariant } from "../errors/error.js";
 import type { Pair } from "./pair.js";
 import type { StoreControl } from "./ports.js";
 import { attachGate } from "./primary.js";
-import { isHybrid, ship } from "./recording.js";
 import type { PairRecord } from "./record.js";
+import { isHybrid, ship } from "./recording.js";
 import { tearDown } from "./standdown.js";
 
 /** Builds (or rebuilds from nothing) the warm standby that `record` describes on this host. */

@@ -5,8 +5,8 @@ import { resumeTakeover } from "./adopt.js";
 import { handOver } from "./handover.js";
 import type { Pair } from "./pair.js";
 import type { PairStep, TakeoverReason } from "./plan.js";
-import { ship } from "./recording.js";
 import { coldStart, restartApplication, startEpochs, stopEpochs } from "./primary.js";
+import { ship } from "./recording.js";
 import { openStore } from "./standby.js";
 import { standDown, tearDown } from "./standdown.js";
 import { takeOver } from "./takeover.js";
@@ -66,8 +66,7 @@ async function restartGate(pair: Pair): Promise<void> {
   if (role === "standby") {
     await pair.gate.mode("closed", generation);
     await ship(pair, "mirror");
-  }
-  else if (pair.state === "unprotected") await pair.gate.mode("open", generation);
+  } else if (pair.state === "unprotected") await pair.gate.mode("open", generation);
   else {
     await pair.gate.mode("hold", generation, (pair.loop?.lastEpoch ?? record.lastEpoch) + 1);
     await ship(pair, "source");

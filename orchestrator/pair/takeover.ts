@@ -22,12 +22,12 @@
 import { asFtError, FtError } from "../errors/error.js";
 import type { FaultPoint } from "../faults/faults.js";
 import { limits } from "../limits.js";
+import type { Pair } from "./pair.js";
+import type { TakeoverReason } from "./plan.js";
 import type { ReplayOutcome } from "./ports.js";
 import { attachGate } from "./primary.js";
 import { isHybrid } from "./recording.js";
 import { openStore } from "./standby.js";
-import type { Pair } from "./pair.js";
-import type { TakeoverReason } from "./plan.js";
 
 interface Takeover {
   pair: Pair;
@@ -160,7 +160,11 @@ async function arm(takeover: Takeover): Promise<void> {
   if (pair.app.pid > 0) await renew(takeover);
   takeover.armed = await pair.host.parts.log.arm(pair.record, pair.app, epoch);
   if (takeover.armed) return;
-  pair.event("log-not-replayed", "info", `output waited for checkpoints: epoch ${epoch} is the end`);
+  pair.event(
+    "log-not-replayed",
+    "info",
+    `output waited for checkpoints: epoch ${epoch} is the end`,
+  );
 }
 
 /** Bounded: a replay reports its end, a divergence or a stall by itself; one that does none of it is given up. */

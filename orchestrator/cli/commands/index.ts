@@ -9,6 +9,7 @@ import { failoverCommand } from "./failover.js";
 import { initCommand } from "./init.js";
 import { inspectCommand } from "./inspect.js";
 import { joinCommand } from "./join.js";
+import { logCommand } from "./log.js";
 import { logsCommand } from "./logs.js";
 import { lsCommand } from "./ls.js";
 import { policyCommand } from "./policy.js";
@@ -29,6 +30,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   failoverCommand,
   eventsCommand,
   logsCommand,
+  logCommand,
   applyCommand,
   policyCommand,
   agentCommand,

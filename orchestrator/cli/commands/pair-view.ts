@@ -76,6 +76,8 @@ function describe(pair: PairView, paint: Paint, nowMs: number): string {
     ["Pause", spread(pair.pauseMs, milliseconds)],
     ["Pause parts", pair.pausePartsMs && parts(pair)],
     ["Output delay", spread(pair.outputDelayMs, milliseconds)],
+    ["Event log", eventLog(pair.log)],
+    ["Log delay", spread(pair.log?.delayMs, milliseconds)],
     ["Dump", spread(pair.dumpMs, milliseconds)],
     ["Ship", spread(pair.shipMs, milliseconds)],
     ["Commit", spread(pair.commitMs, milliseconds)],
@@ -125,10 +127,22 @@ function spread(
   return `p50 ${unit(p50)}, p99 ${unit(p99)}, max ${unit(max)}, avg ${unit(avg)}`;
 }
 
+function eventLog(log: PairView["log"]): string | undefined {
+  if (log === undefined) return undefined;
+  const covers = log.covers ? "covers output" : "does not cover output: it waits for checkpoints";
+  const room = log.freeBytes === undefined ? "" : `, room for ${bytes(log.freeBytes)}`;
+  const waits = log.waits === 0 ? "" : `, full ${count(log.waits)} times`;
+  const link = log.up ? "" : ", NOT RECEIVED by the standby";
+  return `${covers}, ${bytes(log.bytes)} written, ${bytes(log.unackedBytes)} not acknowledged${room}${waits}${link}`;
+}
+
 function takeover(last: PairView["takeover"]): string {
   if (last === undefined) return "none on this host";
-  const { at, detectionMs, restoreMs, totalMs, epoch } = last;
-  return `${at} from epoch ${epoch}: detected in ${milliseconds(detectionMs)}, restored in ${milliseconds(restoreMs)}, ${milliseconds(totalMs)} in all`;
+  const { at, detectionMs, restoreMs, totalMs, epoch, replay } = last;
+  const replayed = replay
+    ? `, ${count(replay.events)} events replayed in ${milliseconds(replay.ms)}, ${count(replay.rebuilt)} connections rebuilt`
+    : "";
+  return `${at} from epoch ${epoch}: detected in ${milliseconds(detectionMs)}, restored in ${milliseconds(restoreMs)}${replayed}, ${milliseconds(totalMs)} in all`;
 }
 
 function lastError({ lastError: error }: PairView): string | undefined {

@@ -64,7 +64,7 @@ async function supervise(context: Context, signal: AbortSignal): Promise<void> {
   }
 }
 
-async function strike(
+export async function strike(
   context: Context,
   loaded: Loaded,
   point: FaultPoint,

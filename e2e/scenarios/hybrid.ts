@@ -1,7 +1,20 @@
 /** Mode hybrid: output waits for the event log, and a takeover replays it. */
+
+import type { PairView } from "../../orchestrator/agent/api-types.js";
+import type { FaultPoint } from "../../orchestrator/faults/faults.js";
 import { outageMsAround } from "../clients/latency.js";
-import { expectThat, type Scenario, underLoad } from "../runner/scenario.js";
+import type { Host } from "../runner/hosts.js";
+import {
+  type Context,
+  expectThat,
+  type Scenario,
+  scenarioUnderLoad,
+  underLoad,
+} from "../runner/scenario.js";
+import type { Service } from "../runner/service.js";
 import type { WorkloadName } from "../workloads/workloads.js";
+import { strike } from "./fault-points.js";
+import { killPids } from "./processes.js";
 
 const outageMsMax = 3_000;
 
@@ -59,9 +72,101 @@ function hostLoss(workload: WorkloadName, connections: number, times: number): S
   };
 }
 
+const policy = { mode: "hybrid" };
+
+/** Output waits for the log again, and so the pair is as good as new. */
+async function untilCovered(context: Context, service: Service, host: Host): Promise<void> {
+  const covers = (view: PairView) => view.state === "protected" && view.log?.covers === true;
+  await context.ftctl.until(host, service.name, "output that waits for the log", covers, 30_000);
+}
+
+const switchover = scenarioUnderLoad(
+  { name: "hybrid/switchover-under-load", quick: false, policy },
+  async ({ service, primary, standby, client }, context) => {
+    await untilCovered(context, service, primary);
+    await context.ftctl.must(primary, ["switchover", service.name, "-y"], 60_000);
+    await untilCovered(context, service, standby);
+    await client.makesProgress(100, 30_000);
+    await context.ftctl.must(standby, ["switchover", service.name, "-y"], 60_000);
+    await untilCovered(context, service, primary);
+  },
+);
+
+/** Something of the pair dies and comes back; then the host is lost. */
+function afterLossOf(what: string, side: "primary" | "standby", pattern: RegExp): Scenario {
+  return scenarioUnderLoad(
+    { name: `hybrid/${what}-of-${side}-then-host`, quick: false, policy },
+    async ({ service, primary, standby, client }, context) => {
+      await untilCovered(context, service, primary);
+      await killPids(context, side === "primary" ? primary : standby, pattern);
+      await context.pool.heal();
+      await client.makesProgress(200, 30_000);
+      await untilCovered(context, service, primary);
+      await client.makesProgress(200, 30_000);
+      await context.hosts.kill(primary);
+      await service.untilTakenOver(standby, 30_000);
+    },
+  );
+}
+
+/** The log's stream is new and no checkpoint leads into it yet: output waited for checkpoints, and nothing is replayed. */
+const uncovered = scenarioUnderLoad(
+  { name: "hybrid/host-lost-while-uncovered", quick: false, policy },
+  async ({ service, primary, standby, client }, context) => {
+    await untilCovered(context, service, primary);
+    await client.makesProgress(200, 30_000);
+    await killPids(context, primary, /(^|\/)ftgate /);
+    await context.hosts.kill(primary);
+    await service.untilTakenOver(standby, 30_000);
+  },
+);
+
+const replicationCut = scenarioUnderLoad(
+  { name: "hybrid/replication-cut", quick: false, policy },
+  async ({ service, primary, standby, client }, context) => {
+    await untilCovered(context, service, primary);
+    await client.makesProgress(200, 30_000);
+    await context.hosts.cut(primary, "replication");
+    await service.untilTakenOver(standby, 30_000);
+    await client.makesProgress(200, 30_000);
+    await context.hosts.mend(primary, "replication");
+    await untilCovered(context, service, standby);
+  },
+);
+
+function takeoverFault(point: FaultPoint, action: "crash" | "error"): Scenario {
+  return {
+    name: `hybrid/fault/${point}:${action}`,
+    quick: false,
+    boundMs: 150_000,
+    run: async (context) => {
+      const options = { warmUpReplies: 50, policy };
+      await underLoad(context, options, (loaded) => strike(context, loaded, point, action));
+    },
+  };
+}
+
+const TAKEOVER_POINTS: FaultPoint[] = [
+  "takeover.arm",
+  "takeover.restore",
+  "takeover.replay",
+  "takeover.connections",
+  "takeover.live",
+];
+
 export const hybridScenarios: Scenario[] = [
   hostLoss("redis", 8, 1),
   hostLoss("redis", 8, 3),
   hostLoss("memcached", 8, 1),
   hostLoss("echo", 8, 1),
+  switchover,
+  afterLossOf("gate", "primary", /(^|\/)ftgate /),
+  afterLossOf("gate", "standby", /(^|\/)ftgate /),
+  afterLossOf("agent", "primary", /main\.js agent/),
+  uncovered,
+  replicationCut,
+  ...TAKEOVER_POINTS.flatMap((point) => [
+    takeoverFault(point, "crash"),
+    takeoverFault(point, "error"),
+  ]),
 ];

@@ -7,7 +7,7 @@ import { type Context, expectThat, type Scenario, scenarioUnderLoad } from "../r
 const settleMs = 30_000;
 
 /** Waits for one to kill: CRIU, say, is away for a moment between two epochs. */
-async function killPids(context: Context, host: Host, pattern: RegExp): Promise<void> {
+export async function killPids(context: Context, host: Host, pattern: RegExp): Promise<void> {
   const pids = await poll(`something like ${pattern} on ${host}`, 5_000, async () => {
     const found = context.hosts.pids(host, pattern);
     return found.length > 0 ? found : undefined;

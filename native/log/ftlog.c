@@ -5,6 +5,7 @@
  *   ftlog stats FILE                  what fills it
  *   ftlog report FILE                 what the last replay said
  *   ftlog create FILE LANES SEGMENTS  an empty log, in mode record
+ *   ftlog trim FILE                   forgets what no thread can look at again: while nobody ships the log
  *   ftlog mode FILE record|replay|live [record|live]   the mode word, and the one after a replay
  *
  * Ends with 0, or 2 for a log that cannot be read, or 3 when a lane is torn or corrupt (what was readable is printed).
@@ -244,9 +245,21 @@ static int set_mode(const struct log_file *log, const char *mode, const char *af
 	return 0;
 }
 
+/* A thread has published at most one record, with padding and a check, beyond its own position. */
+static int trim(const struct log_file *log)
+{
+	const uint64_t margin = 2ull * LOG_RECORD_BYTES_MAX + LOG_PAGE_BYTES;
+	for (uint32_t lane = 0; lane < log->lane_count; lane++) {
+		uint64_t head = atomic_load(&log->lanes[lane].head);
+		if (head > margin)
+			log_trim(log, lane, (head - margin) / LOG_SEGMENT_BYTES * LOG_SEGMENT_BYTES);
+	}
+	return 0;
+}
+
 static int usage(void)
 {
-	fprintf(stderr, "usage: ftlog dump FILE [LANE] | stats FILE | report FILE | create FILE LANES SEGMENTS | "
+	fprintf(stderr, "usage: ftlog dump FILE [LANE] | stats FILE | report FILE | trim FILE | create FILE LANES SEGMENTS | "
 	                "mode FILE MODE [MODE-AFTER-REPLAY]\n");
 	return 2;
 }
@@ -269,10 +282,12 @@ int main(int argc, char **argv)
 		return error == 0 ? 0 : failed(path, error);
 	}
 	struct log_file log;
-	bool changes = strcmp(verb, "mode") == 0 && argc >= 4;
+	bool trims = strcmp(verb, "trim") == 0, changes = trims || (strcmp(verb, "mode") == 0 && argc >= 4);
 	int error = log_map(path, changes, &log);
 	if (error != 0)
 		return failed(path, error);
+	if (trims)
+		return trim(&log);
 	if (changes)
 		return set_mode(&log, argv[3], argc > 4 ? argv[4] : NULL);
 	if (strcmp(verb, "dump") == 0)

@@ -60,6 +60,7 @@ export function logControl(shared: AgentShared): LogControl {
       const word = (at: number) => header.readUInt32LE(at);
       return word(HEADER.mode) === RECORD && word(HEADER.lost) === 0 && word(HEADER.owner) !== 0;
     },
+    discard: (record) => ftlog("trim", pairPaths(config.runDir, record.id).log),
     async clear(record) {
       const { logFolder, log, frames } = pairPaths(config.runDir, record.id);
       await mkdir(logFolder, { recursive: true, mode: 0o755 });

@@ -266,7 +266,7 @@ describe("a recorded container (mode hybrid)", () => {
     const inspect = inspectFixture({});
     const spec = protectedSpec(inspect, { ...options, recorded: true });
     expect(spec.Entrypoint).toEqual([INIT_PATH, "--record", "--"]);
-    expect(spec["Env"]).toEqual((inspect.Config as Record<string, unknown>)["Env"]);
+    expect(spec.Env).toEqual((inspect.Config as Record<string, unknown>).Env);
     expect(targets(spec)).toEqual(
       expect.arrayContaining([
         "/opt/ftctl/libftrec.so /.ftctl/libftrec.so",

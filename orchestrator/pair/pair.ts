@@ -34,7 +34,7 @@ import type {
   StoreControl,
 } from "./ports.js";
 import type { PairRecord, PairRecords } from "./record.js";
-import { onShipNews } from "./recording.js";
+import { discardUnshipped, onShipNews } from "./recording.js";
 import { executeStep } from "./steps.js";
 
 /** What all pairs of a host share. */
@@ -97,6 +97,9 @@ export class Pair {
   /** Mode hybrid: output waits for the event log now. */
   covered = false;
   uncoveredWhy = "";
+  /** The gate is the log's source, and trims it. */
+  shipping = false;
+  discarding: Promise<void> | undefined;
   epochsCommitted = 0;
   epochsSkipped = 0;
 
@@ -410,6 +413,7 @@ export class Pair {
   /** Called by the agent's clock some times a second: the gate takes an agent that is silent for 1 s for dead. */
   async tick(): Promise<void> {
     if (this.state === "stopped" && this.record.role === "primary") await this.lookForStart();
+    discardUnshipped(this);
     const app = {
       none: "none",
       starting: "none",

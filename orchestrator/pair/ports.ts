@@ -143,6 +143,8 @@ export interface LogControl {
   make(record: PairRecord): Promise<void>;
   /** Whether a recorder writes it: one is loaded, and has not given up. */
   recorded(record: PairRecord): Promise<boolean>;
+  /** Forgets what nobody will ever replay: while there is no standby, and no gate ships. */
+  discard(record: PairRecord): Promise<void>;
   /** None: the gate of a new standby makes its copy of the primary's. */
   clear(record: PairRecord): Promise<void>;
   /**

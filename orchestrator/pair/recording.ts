@@ -18,6 +18,8 @@ export function isHybrid(pair: Pair): boolean {
 export async function ship(pair: Pair, role: ShipRole): Promise<void> {
   if (!isHybrid(pair)) return;
   pair.covered = false;
+  await pair.discarding;
+  pair.shipping = role === "source";
   await pair.requireGate().ship(role);
 }
 
@@ -48,7 +50,24 @@ async function backToHold(pair: Pair, why: string): Promise<void> {
   }
   pair.covered = false;
   pair.uncoveredWhy = why;
-  await ship(pair, "source");
+  // Without a recorder there is nothing to ship, and the gate would say so again and again.
+  if (await pair.host.parts.log.recorded(pair.record)) await ship(pair, "source");
+}
+
+/**
+ * Without a standby nobody trims the log, and a full one would stop the application: so what is recorded then is
+ * forgotten. Called by the pair's tick.
+ */
+export function discardUnshipped(pair: Pair): void {
+  const { record, host, state } = pair;
+  const alone = record.role === "primary" && (state === "unprotected" || state === "syncing");
+  if (!isHybrid(pair) || !alone || pair.shipping || pair.discarding) return;
+  pair.discarding = host.parts.log
+    .discard(record)
+    .catch((error: unknown) => pair.log.warn({ err: error }, "the event log was not trimmed"))
+    .finally(() => {
+      pair.discarding = undefined;
+    });
 }
 
 type ShipNews = Extract<GateNews, { kind: "ship" }>;
@@ -67,6 +86,7 @@ const SAID: Record<
 export function onShipNews(pair: Pair, { state, reason }: ShipNews): void {
   if (state === "ended") {
     pair.covered = false;
+    pair.shipping = false;
     return;
   }
   const [type, level, message] = SAID[state];

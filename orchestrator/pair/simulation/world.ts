@@ -328,6 +328,7 @@ export class SimHost {
         make: async () => {},
         clear: async () => {},
         recorded: async () => false,
+        discard: async () => {},
         arm: async () => false,
         outcome: async () => undefined,
         connections: async () => ({ claims: 0, rebuilt: 0, failed: 0, waiting: 0 }),

@@ -19,6 +19,8 @@ export interface RestoreOptions {
   kdat?: string;
   /** Output not acknowledged is sent again at once up to this many segments: the `initcwnd` of the routes. */
   tcpSegments?: number;
+  /** `clear`: only ends what an earlier restore left; `keep`: ftinit is not told of it yet. */
+  only?: "clear" | "keep";
 }
 
 export interface RestoreResult {
@@ -96,7 +98,9 @@ export function restoreArguments(options: RestoreOptions): string[] {
     kdat: options.kdat,
     "tcp-segments": options.tcpSegments,
   };
-  return Object.entries(fields).flatMap(([name, value]) =>
+  const flag = { clear: ["--clear"], keep: ["--no-adopt"], all: [] }[options.only ?? "all"];
+  const given = Object.entries(fields).flatMap(([name, value]) =>
     value === undefined ? [] : [`--${name}`, String(value)],
   );
+  return [...given, ...flag];
 }

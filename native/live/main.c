@@ -12,9 +12,11 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -178,6 +180,9 @@ int main(int count, char **arguments)
 	} else if (load(options.table, &tracker, &broker.clock_ns) != 0) {
 		return fail("corrupt", options.table);
 	}
+	/* Whoever started us carries the takeover; the next one starts another, under the same name. */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
+		return fail("io", "prctl");
 	if (enter_network(options.pid) != 0)
 		return fail("gone", "the container's network namespace");
 	if (broker_open(&broker, options.name) != 0)

@@ -2,6 +2,7 @@
  * Consuming a lane. A record is consumed (position, versions) by ft_done() only, after what it stands for has happened; so
  * a checkpoint taken during a replay, or a replay that ends in the middle of a wait, finds its place again.
  */
+#include "recorder/connections.h"
 #include "recorder/real.h"
 
 #include <stdarg.h>
@@ -87,6 +88,9 @@ static struct text report_of(const char *outcome)
 static _Noreturn void stop(struct text *text, enum log_outcome outcome, int status)
 {
 	publish_report(text, outcome);
+	/* Whoever waits for the report ends this process, after its sockets were made silent: an exit would speak to clients. */
+	if (ft_connections_wanted())
+		ft_syscall(SYS_kill, ft_syscall(SYS_getpid), (long)SIGSTOP);
 	atomic_store(&ft_log.header->mode, LOG_MODE_STOPPED);
 	ft_write_line("ftrec: replay stopped:\n%.*s", (int)text->bytes, text->at);
 	ft_syscall(SYS_exit_group, status);

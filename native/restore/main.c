@@ -8,18 +8,23 @@
  *  - What failed is killed before we answer: a half-restored application never runs unattended.
  */
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <libgen.h>
 #include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -49,6 +54,8 @@ struct restore {
 	char log_name[NAME_MAX + 1];
 	struct meta meta;
 	int init; /* connection to ftinit */
+	bool clear; /* nothing is restored: only what an earlier one left is ended */
+	bool waits; /* the process is not the application yet: somebody tells ftinit when it is */
 	int stdio[3];
 	int rewritten;
 	uint64_t criu_us, adopt_us;
@@ -228,12 +235,40 @@ static int await_criu(struct restore *self, pid_t pid, int pidfd, int *status)
 	return count == 0 ? -1 : 0;
 }
 
-/* Whatever CRIU left behind: children of ftinit that nobody asked for. */
+/* A socket in repair mode is closed without a frame: those who are connected to it wait for the next try. */
+static void silence(pid_t pid)
+{
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+	DIR *listing = opendir(path);
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	for (struct dirent *entry; listing != NULL && pidfd >= 0 && (entry = readdir(listing)) != NULL;) {
+		int on = 1, fd = (int)syscall(SYS_pidfd_getfd, pidfd, atoi(entry->d_name), 0);
+		/* Most are no TCP sockets, and refuse. */
+		if (fd >= 0 && entry->d_name[0] != '.')
+			(void)setsockopt(fd, IPPROTO_TCP, TCP_REPAIR, &on, sizeof on);
+		if (fd >= 0)
+			close(fd);
+	}
+	if (listing != NULL)
+		closedir(listing);
+	if (pidfd >= 0)
+		close(pidfd);
+}
+
+/* Whatever CRIU, or an earlier restore, left behind: a child of ftinit that nobody asked for. */
 static void kill_leftovers(struct restore *self)
 {
+	enum { GONE_ROUNDS = 1000, ROUND_US = 1000 };
 	pid_t host = tree_child_called(self->init_pid, self->meta.app_pid);
-	if (host > 0)
-		(void)kill(host, SIGKILL);
+	if (host <= 0)
+		return;
+	/* Stopped first, so that it makes no more of them. */
+	(void)kill(host, SIGSTOP);
+	silence(host);
+	(void)kill(host, SIGKILL);
+	for (int i = 0; i < GONE_ROUNDS && kill(host, 0) == 0; i++)
+		usleep(ROUND_US);
 }
 
 static int run_criu(struct restore *self)
@@ -276,7 +311,11 @@ static int adopt(struct restore *self)
 static int restore(struct restore *self)
 {
 	uint64_t from = clock_us();
-	if (open_all(self) != 0 || run_criu(self) != 0 || adopt(self) != 0)
+	if (open_all(self) != 0)
+		return 1;
+	if (self->clear)
+		kill_leftovers(self);
+	else if (run_criu(self) != 0 || (!self->waits && adopt(self) != 0))
 		return 1;
 	struct line_writer line;
 	line_begin(&line, "ok");
@@ -292,17 +331,18 @@ static int restore(struct restore *self)
 static int usage(void)
 {
 	fprintf(stderr, "usage: ftrestore --init-pid PID --toolkit DIR --hook LIB --images DIR --log FILE\n"
-			"                 [--kdat DIR] [--timeout-ms 30000] [--tcp-segments 10]\n");
+			"                 [--kdat DIR] [--timeout-ms 30000] [--tcp-segments 10] [--clear | --no-adopt]\n");
 	return 2;
 }
 
 int main(int argc, char **argv)
 {
-	enum { INIT = 1, TOOLKIT, HOOK, IMAGES, LOG, TIMEOUT, SEGMENTS, KDAT };
+	enum { INIT = 1, TOOLKIT, HOOK, IMAGES, LOG, TIMEOUT, SEGMENTS, KDAT, CLEAR, NO_ADOPT };
 	static const struct option known[] = {
 		{ "init-pid", 1, NULL, INIT }, { "toolkit", 1, NULL, TOOLKIT }, { "hook", 1, NULL, HOOK },
 		{ "images", 1, NULL, IMAGES }, { "log", 1, NULL, LOG },		{ "timeout-ms", 1, NULL, TIMEOUT },
-		{ "tcp-segments", 1, NULL, SEGMENTS }, { "kdat", 1, NULL, KDAT }, { NULL, 0, NULL, 0 },
+		{ "tcp-segments", 1, NULL, SEGMENTS }, { "kdat", 1, NULL, KDAT },
+		{ "clear", 0, NULL, CLEAR },	 { "no-adopt", 0, NULL, NO_ADOPT }, { NULL, 0, NULL, 0 },
 	};
 	static struct restore self = { .timeout_ms = 30000, .tcp_segments = TCP_IMAGE_SEGMENTS, .init = -1, .stdio = { -1, -1, -1 } };
 	uint64_t number = 0;
@@ -318,6 +358,8 @@ int main(int argc, char **argv)
 		case TIMEOUT: bad |= line_parse_u64(optarg, &self.timeout_ms) != 0; break;
 		case SEGMENTS: bad |= line_parse_u64(optarg, &self.tcp_segments) != 0 || self.tcp_segments > 1000000; break;
 		case KDAT: self.kdat_path = optarg; break;
+		case CLEAR: self.clear = true; break;
+		case NO_ADOPT: self.waits = true; break;
 		default: return usage();
 		}
 	}

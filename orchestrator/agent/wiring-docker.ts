@@ -60,11 +60,9 @@ export function containerControl(wiring: DockerWiring): ContainerControl {
       const { initPid } = await startWaiting(engine, containerId, initProgram, clock);
       return { initPid, pid: 0 };
     },
-    async renew(containerId) {
-      const inspect = await engine.find(containerId);
-      if (inspect?.State.Running) await engine.stop(containerId, 0);
-      const { initPid } = await startWaiting(engine, containerId, initProgram, clock);
-      return { initPid, pid: 0 };
+    async adopt(app, pid) {
+      await initOf(app).adopt(pid);
+      return { ...app, pid };
     },
     async running(containerId) {
       const inspect = await engine.find(containerId);

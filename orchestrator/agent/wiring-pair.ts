@@ -45,7 +45,7 @@ export function pairParts(shared: AgentShared): PairParts {
     openStore: (record, app, onGone) => openStore(shared, record, app, onGone),
     shipper: (record) => shipper(shared, record),
     forget: (pair) => rm(pairPaths(config.runDir, pair).dir, { recursive: true, force: true }),
-    async restore(record, app, imagesDir) {
+    async restore(record, app, imagesDir, only) {
       const paths = pairPaths(config.runDir, record.id);
       return restore({
         program: join(config.nativeDir, "bin/ftrestore"),
@@ -57,6 +57,7 @@ export function pairParts(shared: AgentShared): PairParts {
         subject: `container ${record.name}`,
         timeoutMs: limits.restoreTimeoutMs,
         tcpSegments: WIDE_WINDOW_SEGMENTS,
+        ...(only === undefined ? {} : { only }),
         kdat: join(config.runDir, "kdat"),
       });
     },

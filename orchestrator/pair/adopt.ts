@@ -4,7 +4,6 @@
  */
 import type { Pair } from "./pair.js";
 import type { Application } from "./ports.js";
-import { isHybrid } from "./recording.js";
 import { openStore, warmUp } from "./standby.js";
 import { tearDown } from "./standdown.js";
 import { takeOver } from "./takeover.js";
@@ -74,16 +73,11 @@ async function openGate(pair: Pair, app: Application): Promise<void> {
   });
 }
 
-/** In mode hybrid a restored process is of use only if it has come to the end of its replay: then the gate is open. */
-async function mayGoOn(pair: Pair): Promise<boolean> {
-  return !isHybrid(pair) || (await pair.requireGate().facts()).mode === "open";
-}
-
 /** Restored already: go live. Not yet: once more, from a clean container. */
 export async function resumeTakeover(pair: Pair): Promise<void> {
   const { app, record } = pair;
   const epoch = record.lastEpoch;
-  if (app && app.pid > 0 && (await mayGoOn(pair))) {
+  if (app && app.pid > 0) {
     await pair.requireGate().mode("open", record.generation);
     pair.setApplication("running");
     pair.watchExit(app);

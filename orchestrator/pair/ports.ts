@@ -112,8 +112,8 @@ export interface ContainerControl {
   create(record: PairRecord): Promise<string>;
   /** Starts it if it does not run; ftinit waits. */
   start(containerId: string): Promise<Application>;
-  /** As after `start`, whatever runs in it now. */
-  renew(containerId: string): Promise<Application>;
+  /** A restored process becomes the application. */
+  adopt(app: Application, pid: number): Promise<Application>;
   /** Undefined when it does not run. */
   running(containerId: string): Promise<Application | undefined>;
   /** Its ftinit runs and has not been told to start the application yet. */
@@ -176,7 +176,13 @@ export interface PairParts {
   openDumper(record: PairRecord, app: Application, onGone: () => void): Promise<PairDumper>;
   openStore(record: PairRecord, app: Application, onGone: () => void): Promise<StoreControl>;
   shipper(record: PairRecord): Shipper & { close(): void };
-  restore(record: PairRecord, app: Application, imagesDir: string): Promise<RestoreResult>;
+  /** `keep`: it is not the application yet, `container.adopt` makes it that; `clear`: only ends what `keep` has left. */
+  restore(
+    record: PairRecord,
+    app: Application,
+    imagesDir: string,
+    only?: "keep" | "clear",
+  ): Promise<RestoreResult>;
   /** Removes what is left of the pair on the run dir's tmpfs. Nothing of it may run any more. */
   forget(pair: string): Promise<void>;
 }

@@ -14,8 +14,8 @@
  * Invariants:
  *  T1  What is restored is the last epoch that was ever acknowledged to the old primary.
  *  T2  No frame of the application leaves before `live`.
- *      In mode hybrid: nor before the log was replayed to its end in this attempt. A process that an earlier attempt
- *      restored may stand anywhere in its replay, so it is ended and restored again.
+ *      In mode hybrid: nor before the log was replayed to its end. ftinit is told of the process only then, so one that an
+ *      earlier attempt has restored is nobody's; it is ended, silently, and restored again.
  *  T3  A takeover that was begun is carried on after a crash of the agent (record phase `takingOver`).
  */
 
@@ -25,9 +25,7 @@ import { limits } from "../limits.js";
 import type { Pair } from "./pair.js";
 import type { TakeoverReason } from "./plan.js";
 import type { ReplayOutcome } from "./ports.js";
-import { attachGate } from "./primary.js";
 import { isHybrid } from "./recording.js";
-import { openStore } from "./standby.js";
 
 interface Takeover {
   pair: Pair;
@@ -38,6 +36,7 @@ interface Takeover {
   imagesDir: string;
   epoch: number;
   restoreMs: number;
+  restoredPid: number;
   /** Mode hybrid: there is a log that leads from the epoch. */
   armed: boolean;
   replay: NonNullable<Pair["takeover"]>["replay"] | undefined;
@@ -82,6 +81,7 @@ export async function takeOver(
     imagesDir: "",
     epoch: 0,
     restoreMs: 0,
+    restoredPid: 0,
     armed: false,
     replay: undefined,
   };
@@ -139,9 +139,11 @@ async function restore(takeover: Takeover): Promise<void> {
   if (app.pid > 0) return;
   for (let attempt = 1; ; attempt += 1) {
     try {
-      const result = await pair.host.parts.restore(pair.record, app, imagesDir);
+      const only = takeover.armed ? "keep" : undefined;
+      const result = await pair.host.parts.restore(pair.record, app, imagesDir, only);
       takeover.restoreMs = result.restoreMs;
-      pair.app = { ...app, pid: result.pid };
+      takeover.restoredPid = result.pid;
+      if (!takeover.armed) pair.app = { ...app, pid: result.pid };
       return;
     } catch (error) {
       if (attempt >= limits.restoreAttemptsMax) throw error;
@@ -156,8 +158,8 @@ async function restore(takeover: Takeover): Promise<void> {
 
 async function arm(takeover: Takeover): Promise<void> {
   const { pair, epoch } = takeover;
-  if (!isHybrid(pair) || !pair.app) return;
-  if (pair.app.pid > 0) await renew(takeover);
+  if (!isHybrid(pair) || !pair.app || pair.app.pid > 0) return;
+  await pair.host.parts.restore(pair.record, pair.app, takeover.imagesDir, "clear");
   takeover.armed = await pair.host.parts.log.arm(pair.record, pair.app, epoch);
   if (takeover.armed) return;
   pair.event(
@@ -210,20 +212,9 @@ async function untilReported(pair: Pair): Promise<ReplayOutcome | undefined> {
   }
 }
 
-/** The same checkpoint, in a container that has been started anew. */
-async function renew(takeover: Takeover): Promise<void> {
-  const { pair } = takeover;
-  const { store } = pair;
-  pair.store = undefined;
-  await store?.stop();
-  pair.app = await pair.host.parts.container.renew(pair.record.containerId);
-  await attachGate(pair, pair.app, "wide");
-  await openStore(pair);
-  await materialize(takeover);
-}
-
+/** The same checkpoint once more. */
 async function again(takeover: Takeover): Promise<void> {
-  await renew(takeover);
+  await materialize(takeover);
   await arm(takeover);
   await restore(takeover);
 }
@@ -233,6 +224,7 @@ async function connections(takeover: Takeover): Promise<void> {
   if (!takeover.armed || !takeover.replay) return;
   const { rebuilt, failed } = await pair.host.parts.log.connections(pair.record);
   takeover.replay = { ...takeover.replay, rebuilt, failed };
+  pair.app = await pair.host.parts.container.adopt(pair.app!, takeover.restoredPid);
   if (failed > 0) pair.event("connections-lost", "warning", `${failed} connections are lost`);
 }
 

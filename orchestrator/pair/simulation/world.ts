@@ -337,7 +337,7 @@ export class SimHost {
       container: {
         create: async () => `container-${this.name}`,
         start: async () => ({ initPid: 1, pid: 0 }),
-        renew: async () => ({ initPid: 1, pid: 0 }),
+        adopt: async (app, pid) => ({ ...app, pid }),
         running: async () => (this.appTimer === undefined ? undefined : { initPid: 1, pid: 7 }),
         startApplication: async (app) => {
           this.runApp(this.value);

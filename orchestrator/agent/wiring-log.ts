@@ -1,7 +1,7 @@
 /** Binds the pair's event log to its file, ftlog and ftlive. */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { chmod, mkdir, open, rename, rm } from "node:fs/promises";
+import { chmod, mkdir, open, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface, type Interface } from "node:readline";
 import { promisify } from "node:util";
@@ -20,6 +20,8 @@ const OUTCOMES = ["none", "replayed", "diverged", "stalled", "corrupt"] as const
 /** The report page of docs/log-format.md. */
 const REPORT = { at: 4096, bytes: 4096, textAt: 64 };
 
+/** The lane table: heads, tails, states. */
+const LANES = { at: 2 * 4096, bytes: limits.logLanes * 128 };
 /** Of its header, likewise. */
 const HEADER = { bytes: 168, mode: 64, lost: 124, owner: 128 };
 const RECORD = 1;
@@ -68,7 +70,7 @@ export function logControl(shared: AgentShared): LogControl {
       await rm(frames, { force: true });
     },
     async arm(record, app, epoch) {
-      const { log, frames } = pairPaths(config.runDir, record.id);
+      const { dir, log, frames } = pairPaths(config.runDir, record.id);
       brokers.get(record.id)?.child.kill("SIGKILL");
       const args = [
         ...["--pid", app.initPid, "--name", LIVE_NAME, "--frames", frames, "--epoch", epoch],
@@ -83,6 +85,7 @@ export function logControl(shared: AgentShared): LogControl {
       const first = await nextLine(broker, limits.handoverTimeoutMs);
       if (first === "ready") {
         brokers.set(record.id, broker);
+        await asShipped(log, join(dir, `lanes-${record.generation}`));
         await chmod(log, 0o666);
         await ftlog("mode", log, "replay", "record");
         return true;
@@ -119,6 +122,24 @@ export function logControl(shared: AgentShared): LogControl {
       brokers.delete(record.id);
     },
   };
+}
+
+/**
+ * An earlier attempt may have come to the end of its replay and have recorded more. From the checkpoint that cannot be
+ * replayed, and nothing of it has left: the lanes end again where the primary's did.
+ */
+async function asShipped(log: string, kept: string): Promise<void> {
+  if (!existsSync(kept)) {
+    const lanes = await readAt(log, LANES.at, LANES.bytes);
+    await writeFile(`${kept}.new`, lanes, { mode: 0o600 });
+    return rename(`${kept}.new`, kept);
+  }
+  const file = await open(log, "r+");
+  try {
+    await file.write(await readFile(kept), 0, LANES.bytes, LANES.at);
+  } finally {
+    await file.close();
+  }
 }
 
 async function readAt(path: string, at: number, bytes: number): Promise<Buffer> {

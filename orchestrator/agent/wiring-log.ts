@@ -1,7 +1,7 @@
 /** Binds the pair's event log to its file, ftlog and ftlive. */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { chmod, mkdir, open, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { chmod, mkdir, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface, type Interface } from "node:readline";
 import { promisify } from "node:util";
@@ -64,8 +64,10 @@ export function logControl(shared: AgentShared): LogControl {
     },
     discard: (record) => ftlog("trim", pairPaths(config.runDir, record.id).log),
     async clear(record) {
-      const { logFolder, log, frames } = pairPaths(config.runDir, record.id);
+      const { dir, logFolder, log, frames } = pairPaths(config.runDir, record.id);
       await mkdir(logFolder, { recursive: true, mode: 0o755 });
+      const kept = (await readdir(dir)).filter((name) => name.startsWith("lanes-"));
+      for (const name of kept) await rm(join(dir, name), { force: true });
       await rm(log, { force: true });
       await rm(frames, { force: true });
     },
@@ -85,7 +87,7 @@ export function logControl(shared: AgentShared): LogControl {
       const first = await nextLine(broker, limits.handoverTimeoutMs);
       if (first === "ready") {
         brokers.set(record.id, broker);
-        await asShipped(log, join(dir, `lanes-${record.generation}`));
+        await asShipped(log, join(dir, `lanes-${epoch}`));
         await chmod(log, 0o666);
         await ftlog("mode", log, "replay", "record");
         return true;

@@ -119,10 +119,6 @@ bool source_cut(struct source *source)
 {
 	uint64_t heads[LOG_LANES_MAX];
 	source->moved = false;
-	/* The recorder says so before it lets the application run on unrecorded. */
-	if (source->broken == NULL && (atomic_load(&source->log.header->lost) != 0 ||
-				       atomic_load(&source->log.header->mode) != LOG_MODE_RECORD))
-		give_up(source, "not-recorded");
 	if (source->broken != NULL || ship_queue_room_items(&source->queue) < source->items_a_cut_max)
 		return false;
 	bool moved = put_header(source);
@@ -194,6 +190,10 @@ uint64_t source_stamp(struct source *source, const uint8_t *frame, uint32_t leng
 	if (!source_has_room(source))
 		return UINT64_MAX;
 	source_cut(source);
+	/* The recorder says so before it lets the application run on unrecorded: such output is never covered. */
+	if (source->broken == NULL && (atomic_load(&source->log.header->lost) != 0 ||
+				       atomic_load(&source->log.header->mode) != LOG_MODE_RECORD))
+		give_up(source, "not-recorded");
 	if (source->broken != NULL)
 		return UINT64_MAX;
 	if (turns_a_connection(frame, length))

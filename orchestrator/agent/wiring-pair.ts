@@ -231,6 +231,7 @@ async function openDumper(
         full: result.full,
         pausePartsMs: result.pausePartsMs,
         plain: result.plain,
+        tracking: result.tracking,
       };
     },
     presync: (path, generation) => checkpointer.presync({ path, generation }),

@@ -74,6 +74,8 @@ struct log_header {
 	_Atomic uint64_t ticks_per_s;
 	_Atomic uint32_t flags;          /* LOG_FLAG_* */
 	_Atomic uint32_t lost;           /* enum log_loss: why the recording cannot be replayed, or 0 */
+	_Atomic uint32_t owner_pid;      /* the process whose main thread is lane 0, as it sees itself; 0 = the next to come */
+	uint32_t reserved_2;
 	/* Replay. */
 	_Atomic uint64_t replayed_events, verified_outputs, replay_ns, unreached_events, verified_bytes;
 };
@@ -151,9 +153,8 @@ struct log_output {
 };
 #define LOG_STAMP_SHIFT 10
 #define LOG_OBJECT_DESCRIPTORS 0 /* the descriptor table: calls that make or close one take turns */
-/* Object ids: who used it first and the how manieth of that lane's it was. */
-static inline uint32_t log_object_id(uint32_t lane, uint32_t count) { return lane << 24 | count; }
-#define LOG_OBJECTS_PER_LANE_MAX ((1u << 24) - 1)
+/* Object ids are small numbers, given in the order of first use; 0 is the descriptor table. */
+#define LOG_OBJECTS_MAX (1u << 20)
 
 /* Numbers are part of the format: never reuse one. What each means: docs/log-format.md. */
 enum log_kind {
@@ -172,6 +173,6 @@ enum log_kind {
 	/* calls that take turns on a channel or on the descriptor table */
 	LOG_SOCKET = 80, LOG_ACCEPT = 81, LOG_CLOSE = 82, LOG_OPEN = 83, LOG_DUP = 84, LOG_PIPE = 85, LOG_EVENTFD = 86,
 	LOG_EPOLL_CREATE = 87, LOG_CHANNEL_READ = 88, LOG_CHANNEL_WRITE = 89, LOG_FORK = 90, LOG_WAIT_CHILD = 91,
-	LOG_KIND_MAX = 92
+	LOG_TURN_CALL = 92, LOG_KIND_MAX = 93
 };
 #endif

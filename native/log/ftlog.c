@@ -80,8 +80,7 @@ static void print_event(const struct log_file *log, const struct lane_walk *walk
 	case LOG_SHAPE_CHECK: printf(" crc=%08x records=%" PRIu64, e->record.object, e->check.ordinal); break;
 	case LOG_SHAPE_VALUE: printf(" %u value=%" PRIu64, e->record.object, e->value); break;
 	case LOG_SHAPE_SYNC:
-		printf(" object=%u.%u version=%u result=%d", e->record.object >> 24, e->record.object & 0xffffff,
-		       e->sync.version, e->sync.result);
+		printf(" object=%u version=%u result=%d", e->record.object, e->sync.version, e->sync.result);
 		break;
 	case LOG_SHAPE_OUTPUT: printf(" %u bytes=%u crc=%08x", e->record.object, e->output.bytes, e->output.crc); break;
 	case LOG_SHAPE_TURN:
@@ -237,8 +236,10 @@ static int set_mode(const struct log_file *log, const char *mode, const char *af
 	}
 	if (after != NULL)
 		atomic_store(&log->header->after_replay, mode_of(after));
-	if (mode_of(mode) == LOG_MODE_REPLAY)
+	if (mode_of(mode) == LOG_MODE_REPLAY) {
 		atomic_store(&log->report->ready, 0);
+		atomic_store(&log->header->owner_pid, 0);
+	}
 	atomic_store(&log->header->mode, mode_of(mode));
 	return 0;
 }

@@ -61,6 +61,7 @@ static const struct log_kind_info log_kinds[LOG_KIND_MAX] = {
 	[LOG_CHANNEL_READ] = {"channel-read", LOG_SHAPE_TURN},
 	[LOG_CHANNEL_WRITE] = {"channel-write", LOG_SHAPE_TURN},
 	[LOG_FORK] = {"fork", LOG_SHAPE_TURN},
+	[LOG_TURN_CALL] = {"turn-call", LOG_SHAPE_TURN},
 	[LOG_WAIT_CHILD] = {"wait-child", LOG_SHAPE_CALL},
 };
 

@@ -1,0 +1,424 @@
+/*
+ * Consuming a lane. A record is consumed (position, versions) by ft_done() only, after what it stands for has happened; so
+ * a checkpoint taken during a replay, or a replay that ends in the middle of a wait, finds its place again.
+ */
+#include "recorder/real.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <sched.h>
+#include <unistd.h>
+#include <sys/syscall.h>
+
+static uint64_t began_ns;
+static _Atomic uint32_t reporting;
+
+void ft_replay_begins(void)
+{
+	if (began_ns == 0)
+		began_ns = ft_now_ns();
+}
+
+static void back_off(unsigned *turns)
+{
+	++*turns;
+	if (*turns < 200) {
+#ifdef __x86_64__
+		__builtin_ia32_pause();
+#endif
+	} else if (*turns < 1000) {
+		ft_syscall(SYS_sched_yield);
+	} else {
+		struct timespec nap = {0, 50000};
+		ft_syscall(SYS_nanosleep, &nap, NULL);
+	}
+}
+
+/* ---- reports */
+
+struct text {
+	char *at;
+	uint32_t bytes;
+};
+
+static void add(struct text *text, const char *format, ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	int more = vsnprintf(text->at + text->bytes, LOG_REPORT_BYTES - text->bytes, format, arguments);
+	va_end(arguments);
+	if (more > 0 && text->bytes + (uint32_t)more < LOG_REPORT_BYTES)
+		text->bytes += (uint32_t)more;
+}
+
+static void add_event(struct text *text, const char *side, const struct log_event *e)
+{
+	add(text, "%s=%s object=%u after=%u", side, log_kind_of(e->record.kind).name, e->record.object, e->record.elided);
+	if (e->shape == LOG_SHAPE_CALL || e->shape == LOG_SHAPE_TURN)
+		add(text, " result=%d", e->call.result);
+	if (e->shape == LOG_SHAPE_TURN || e->shape == LOG_SHAPE_SYNC)
+		add(text, " version=%u result-or-turn=%d", e->sync.version, e->sync.result);
+	if (e->shape == LOG_SHAPE_OUTPUT)
+		add(text, " bytes=%u crc=%08x", e->output.bytes, e->output.crc);
+	add(text, "\n");
+}
+
+static void publish_report(struct text *text, enum log_outcome outcome)
+{
+	ft_log.report->outcome = outcome;
+	ft_log.report->bytes = text->bytes;
+	atomic_store(&ft_log.report->ready, 1);
+}
+
+/* Only the first to find something wrong reports; the others wait for the end. */
+static struct text report_of(const char *outcome)
+{
+	if (atomic_exchange(&reporting, 1) != 0)
+		for (;;)
+			ft_syscall(SYS_pause);
+	struct text text = {.at = ft_log.report->text};
+	add(&text, "outcome=%s\n", outcome);
+	return text;
+}
+
+static _Noreturn void stop(struct text *text, enum log_outcome outcome, int status)
+{
+	publish_report(text, outcome);
+	atomic_store(&ft_log.header->mode, LOG_MODE_STOPPED);
+	ft_write_line("ftrec: replay stopped:\n%.*s", (int)text->bytes, text->at);
+	ft_syscall(SYS_exit_group, status);
+	__builtin_unreachable();
+}
+
+void ft_diverged(const struct ft_sides *mine, const struct log_event *logged)
+{
+	struct ft_thread *t = ft_me;
+	struct text text = report_of("diverged");
+	add(&text, "what=%s\nthread=%u\nposition=%llu\nrecord=%llu\n", mine->what, t->lane, (unsigned long long)t->position,
+	    (unsigned long long)t->ordinal);
+	add_event(&text, "logged", logged);
+	add(&text, "replayed=%s object=%u after=%u bytes=%llu crc=%08llx\n", log_kind_of(mine->kind).name, mine->object, t->elided,
+	    (unsigned long long)mine->got_bytes, (unsigned long long)mine->got_crc);
+	/* What comes next helps to find the place where the two parted. */
+	uint64_t at = t->position + t->next_bytes;
+	for (int i = 0; i < 6; i++) {
+		struct log_event e;
+		const char *why;
+		const uint8_t *bytes = log_at(&ft_log, t->lane, at);
+		uint32_t length = bytes == NULL || at >= t->end ? 0 :
+			log_decode(bytes, LOG_SEGMENT_BYTES - at % LOG_SEGMENT_BYTES, &e, &why);
+		if (length == 0)
+			break;
+		add_event(&text, "then", &e);
+		at += length;
+	}
+	stop(&text, LOG_OUTCOME_DIVERGED, 77);
+}
+
+void ft_corrupt(const char *why)
+{
+	struct text text = report_of("corrupt");
+	add(&text, "what=%s\nthread=%u\nposition=%llu\n", why, ft_me->lane, (unsigned long long)ft_me->position);
+	stop(&text, LOG_OUTCOME_CORRUPT, 79);
+}
+
+void ft_stalled(void)
+{
+	static const char *const names[] = {"runs", "in-call", "at-turn", "at-end", "gone"};
+	struct text text = report_of("stalled");
+	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++) {
+		struct ft_thread *t = &ft_threads[i];
+		add(&text, "thread=%u %s position=%llu end=%llu next=%s", i, names[atomic_load(&t->activity)],
+		    (unsigned long long)t->position, (unsigned long long)t->end,
+		    t->peeked ? log_kind_of(t->next.record.kind).name : "-");
+		if (atomic_load(&t->activity) == FT_AT_TURN) {
+			uint32_t object = atomic_load(&t->turn_object);
+			add(&text, " object=%u version=%u of=%u", object, atomic_load(&ft_objects[object].version),
+			    atomic_load(&t->turn_version));
+		}
+		add(&text, "\n");
+	}
+	stop(&text, LOG_OUTCOME_STALLED, 78);
+}
+
+/* ---- walking */
+
+static void fold_crc(struct ft_thread *t)
+{
+	if (t->crc_from != NULL && t->at > t->crc_from)
+		t->crc = ft_checksum_more(t->crc, t->crc_from, (size_t)(t->at - t->crc_from));
+	t->crc_from = t->at;
+}
+
+static void skip(struct ft_thread *t, uint64_t bytes)
+{
+	t->position += bytes;
+	t->at += bytes;
+	t->left -= bytes;
+	t->ordinal++;
+	t->peeked = false;
+}
+
+static bool find_bytes(struct ft_thread *t)
+{
+	if (t->at != NULL && t->left != 0)
+		return true;
+	fold_crc(t);
+	t->at = log_at(&ft_log, t->lane, t->position);
+	t->crc_from = t->at;
+	t->left = LOG_SEGMENT_BYTES - t->position % LOG_SEGMENT_BYTES;
+	return t->at != NULL;
+}
+
+static void pass_check(struct ft_thread *t)
+{
+	fold_crc(t);
+	if (t->next.check.position != t->position || t->next.record.object != t->crc || t->next.check.ordinal != t->ordinal)
+		ft_corrupt("a check does not match");
+	skip(t, t->next_bytes);
+	t->crc = 0;
+	t->crc_from = t->at;
+	t->checked = t->position;
+}
+
+static void pass_pad(struct ft_thread *t)
+{
+	if (t->next.record.object != t->left)
+		ft_corrupt("padding that does not end with its segment");
+	t->at += 8;
+	fold_crc(t);
+	t->at -= 8;
+	skip(t, t->left);
+	t->at = NULL;
+	t->crc_from = NULL;
+}
+
+const struct log_event *ft_peek(struct ft_thread *t)
+{
+	const char *why = NULL;
+	while (!t->peeked) {
+		if (t->position >= t->end)
+			t->end = atomic_load_explicit(&ft_log.lanes[t->lane].head, memory_order_acquire);
+		if (t->position >= t->end || !find_bytes(t))
+			return NULL;
+		uint64_t available = t->end - t->position < t->left ? t->end - t->position : t->left;
+		t->next_bytes = log_decode(t->at, available, &t->next, &why);
+		if (t->next_bytes == 0)
+			ft_corrupt(why);
+		t->peeked = true;
+		if (t->next.record.kind == LOG_CHECK)
+			pass_check(t);
+		else if (t->next.record.kind == LOG_PAD)
+			pass_pad(t);
+		else if (t->next.record.kind == LOG_FLUSH && t->elided == t->next.record.elided) {
+			skip(t, t->next_bytes);
+			t->elided = 0;
+		}
+	}
+	return &t->next;
+}
+
+static void consume(struct ft_thread *t)
+{
+	skip(t, t->next_bytes);
+	t->elided = 0;
+	t->events++;
+}
+
+/* ---- the end */
+
+void ft_replay_ends_if_all_still(bool settled)
+{
+	static _Atomic uint32_t ending;
+	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++) {
+		enum ft_activity activity = atomic_load(&ft_threads[i].activity);
+		if (activity == FT_RUNS || (!settled && activity != FT_AT_END && activity != FT_GONE))
+			return;
+	}
+	if (ft_mode_word() != LOG_MODE_REPLAY || atomic_exchange(&ending, 1) != 0)
+		return;
+	struct log_header *h = ft_log.header;
+	uint64_t events = 0, verified = 0, verified_bytes = 0, unreached = 0;
+	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++) {
+		struct ft_thread *t = &ft_threads[i];
+		events += t->events;
+		verified += t->verified;
+		verified_bytes += t->verified_bytes;
+		unreached += atomic_load(&ft_log.lanes[i].head) - t->position;
+		t->events = t->verified = t->verified_bytes = 0;
+	}
+	uint64_t took_ns = began_ns != 0 ? ft_now_ns() - began_ns : 0;
+	began_ns = 0;
+	atomic_store(&h->replayed_events, events);
+	atomic_store(&h->verified_outputs, verified);
+	atomic_store(&h->verified_bytes, verified_bytes);
+	atomic_store(&h->unreached_events, unreached);
+	atomic_store(&h->replay_ns, took_ns);
+	struct text text = {.at = ft_log.report->text};
+	add(&text, "outcome=replayed\nevents=%llu\noutputs-verified=%llu\nbytes-verified=%llu\nunreached-bytes=%llu\nreplay-us=%llu\n",
+	    (unsigned long long)events, (unsigned long long)verified, (unsigned long long)verified_bytes,
+	    (unsigned long long)unreached, (unsigned long long)took_ns / 1000);
+	ft_go_live();
+	ft_solo_reset();
+	publish_report(&text, LOG_OUTCOME_REPLAYED);
+	atomic_fetch_add(&h->generation, 1);
+	atomic_store(&ending, 0);
+	atomic_store(&h->mode, atomic_load(&h->after_replay));
+}
+
+static void wait_for_the_end(struct ft_thread *t)
+{
+	unsigned turns = 0;
+	atomic_store(&t->activity, FT_AT_END);
+	while (ft_mode_word() == LOG_MODE_REPLAY) {
+		if (t->position < atomic_load(&ft_log.lanes[t->lane].head))
+			break; /* the log grew */
+		ft_replay_ends_if_all_still(false);
+		back_off(&turns);
+	}
+	atomic_store(&t->activity, FT_RUNS);
+}
+
+/* ---- turns */
+
+static bool takes_turn(const struct log_event *e)
+{
+	switch (e->record.kind) {
+	case LOG_TRY_FAILED: case LOG_SEM_FAILED: case LOG_THREAD_CREATE: case LOG_THREAD_JOIN: case LOG_BARRIER: case LOG_ONCE_RUN:
+		return false;
+	default: return e->shape == LOG_SHAPE_SYNC || e->shape == LOG_SHAPE_TURN;
+	}
+}
+
+static uint32_t object_of(const struct log_event *e)
+{
+	return e->shape == LOG_SHAPE_SYNC ? e->record.object : (uint32_t)e->sync.result;
+}
+
+static bool wait_for_turn(struct ft_thread *t, const struct log_event *e)
+{
+	uint32_t object = object_of(e);
+	if (object >= LOG_OBJECTS_MAX)
+		ft_corrupt("an object that cannot be");
+	if (atomic_load_explicit(&ft_objects[object].version, memory_order_acquire) == e->sync.version)
+		return true;
+	unsigned turns = 0;
+	atomic_store(&t->turn_object, object);
+	atomic_store(&t->turn_version, e->sync.version);
+	atomic_store(&t->activity, FT_AT_TURN);
+	bool mine;
+	while (!(mine = atomic_load_explicit(&ft_objects[object].version, memory_order_acquire) == e->sync.version) &&
+	       ft_mode_word() == LOG_MODE_REPLAY)
+		back_off(&turns);
+	atomic_store(&t->activity, FT_RUNS);
+	return mine;
+}
+
+/* The recorded time between two calls is the least that passes between them: against data races (RRC's way). */
+static void pace(struct ft_thread *t, const struct log_event *e)
+{
+	if (e->shape != LOG_SHAPE_CALL && e->shape != LOG_SHAPE_TURN)
+		return;
+	uint64_t rate = atomic_load(&ft_log.header->ticks_per_s), now = ft_now_ns();
+	uint32_t ticks = e->call.stamp - (uint32_t)t->pace_stamp;
+	uint64_t wanted_ns = rate == 0 ? 0 : ((uint64_t)ticks << LOG_STAMP_SHIFT) * 1000 / (rate / 1000000 + 1);
+	if (t->pace_ns != 0 && wanted_ns < 2000000)
+		while (now < t->pace_ns + wanted_ns && ft_mode_word() == LOG_MODE_REPLAY) {
+			ft_syscall(SYS_sched_yield);
+			now = ft_now_ns();
+		}
+	t->pace_ns = now;
+	t->pace_stamp = e->call.stamp;
+}
+
+/* ---- what the interposed functions call */
+
+bool ft_next_is_elided(void)
+{
+	const struct log_event *e = ft_peek(ft_me);
+	return e != NULL && e->record.elided > ft_me->elided;
+}
+
+/* What is consumed on the way to a record that a call is waiting for. True if it was one of these. */
+static bool pass_in_between(struct ft_thread *t, const struct log_event *e)
+{
+	uint64_t section = e->value;
+	switch (e->record.kind) {
+	case LOG_SOLO_PASS:
+		consume(t);
+		ft_solo_pass(t, section);
+		return true;
+	case LOG_SOLO_END:
+		consume(t);
+		ft_solo_finish(t);
+		return true;
+	case LOG_SIGNAL:
+		ft_signals_replay(t, e);
+		return true;
+	default: return false;
+	}
+}
+
+static const struct log_event *coming(struct ft_thread *t)
+{
+	ft_replay_begins();
+	for (;;) {
+		const struct log_event *e = ft_peek(t);
+		if (e == NULL) {
+			wait_for_the_end(t);
+			if (ft_mode_word() != LOG_MODE_REPLAY)
+				return NULL;
+			continue;
+		}
+		if (e->record.elided != t->elided)
+			return e; /* a divergence: the caller says what it wanted */
+		if (!pass_in_between(t, e))
+			return e;
+	}
+}
+
+uint8_t ft_coming(void)
+{
+	const struct log_event *e = coming(ft_me);
+	return e == NULL ? 0 : e->record.kind;
+}
+
+const struct log_event *ft_take(uint8_t kind, uint32_t object)
+{
+	struct ft_thread *t = ft_me;
+	const struct log_event *e = coming(t);
+	if (e == NULL)
+		return NULL;
+	struct ft_sides mine = {.kind = kind, .object = object};
+	if (e->record.elided != t->elided)
+		mine.what = "locks taken since the last event";
+	else if (e->record.kind != kind)
+		mine.what = "call";
+	else if (object != FT_ANY && e->record.object != object)
+		mine.what = "object";
+	if (mine.what != NULL)
+		ft_diverged(&mine, e);
+	if (takes_turn(e) && !wait_for_turn(t, e))
+		return NULL;
+	if (unlikely(atomic_load(&ft_log.header->flags) & LOG_FLAG_PACE))
+		pace(t, e);
+	return e;
+}
+
+void ft_done(const struct log_event *e)
+{
+	struct ft_thread *t = ft_me;
+	consume(t);
+	if (takes_turn(e))
+		atomic_store_explicit(&ft_objects[object_of(e)].version, e->sync.version + 1, memory_order_release);
+}
+
+long ft_result(const struct log_event *e)
+{
+	int result = e->call.result;
+	ft_done(e);
+	if (result >= 0)
+		return result;
+	errno = -result;
+	return -1;
+}

@@ -1,0 +1,163 @@
+/*
+ * Solo sections. A timer's callback writes what other threads read without a lock (memcached's current_time). When a wait
+ * returns because its time is up, the other threads stop at their next interposed call (or are in a real one already), and
+ * the timer's thread runs alone until its own next call that may block. Begin, end, and for each other thread the
+ * place in its lane (SOLO_PASS) are recorded; a replay derives nothing.
+ *
+ * Invariants: `ft_solo_begun` rises only while all other threads hold still, so that a running thread reads a stable value.
+ * A thread that does not stop in time is not waited for: there is no section then.
+ */
+#include "recorder/real.h"
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+
+enum { STOP_PATIENCE_NS = 2000000 };
+
+_Atomic uint32_t ft_stop_requested;
+_Atomic uint64_t ft_solo_begun, ft_solo_done;
+static _Atomic uint32_t stopper; /* lane + 1 of who holds the others */
+
+static void wait_on(_Atomic uint32_t *word, uint32_t value)
+{
+	struct timespec limit = {0, 20000000};
+	ft_syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, &limit, NULL, 0);
+}
+
+void ft_hold_still(struct ft_thread *t)
+{
+	int error = errno;
+	do {
+		atomic_store(&t->activity, FT_IN_REAL);
+		while (atomic_load(&ft_stop_requested))
+			wait_on(&ft_stop_requested, 1);
+		atomic_store(&t->activity, FT_RUNS);
+	} while (atomic_load(&ft_stop_requested));
+	errno = error;
+}
+
+static void let_run(void)
+{
+	atomic_store(&ft_stop_requested, 0);
+	atomic_store(&stopper, 0);
+	ft_syscall(SYS_futex, &ft_stop_requested, FUTEX_WAKE_PRIVATE, 1000, NULL, NULL, 0);
+}
+
+static bool all_others_hold_still(const struct ft_thread *t)
+{
+	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++)
+		if (i != t->lane && atomic_load(&ft_threads[i].activity) == FT_RUNS)
+			return false;
+	return true;
+}
+
+static bool stop_others(struct ft_thread *t)
+{
+	uint32_t nobody = 0;
+	if (!atomic_compare_exchange_strong(&stopper, &nobody, t->lane + 1))
+		return false;
+	atomic_store(&ft_stop_requested, 1);
+	uint64_t until = ft_now_ns() + STOP_PATIENCE_NS;
+	while (!all_others_hold_still(t)) {
+		if (ft_now_ns() > until) {
+			let_run();
+			return false;
+		}
+		ft_syscall(SYS_sched_yield);
+	}
+	return true;
+}
+
+void ft_solo_after_wait(struct ft_thread *t, bool timer_is_due)
+{
+	if (!timer_is_due || atomic_load(&ft_thread_count) < 2 || (atomic_load(&ft_log.header->flags) & LOG_FLAG_NO_SOLO))
+		return;
+	int error = errno;
+	if (stop_others(t)) {
+		uint64_t section = atomic_load(&ft_solo_begun) + 1;
+		/* The lane's own number first: its next record is no pass. */
+		uint64_t before = t->solo;
+		if (t->solo == section - 1 && ft_put_value(LOG_SOLO_BEGIN, 0, section)) {
+			t->solo = section;
+			atomic_store(&ft_solo_begun, section);
+			t->in_solo = true;
+		} else {
+			t->solo = before;
+			let_run();
+		}
+	}
+	/* Restored meanwhile: the original may have begun its section. */
+	if (ft_mode_word() == LOG_MODE_REPLAY && !t->in_solo)
+		ft_solo_replay_begin(t);
+	errno = error;
+}
+
+void ft_solo_reset(void)
+{
+	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++)
+		ft_threads[i].in_solo = false;
+	atomic_store(&ft_solo_done, atomic_load(&ft_solo_begun));
+	if (atomic_load(&stopper) != 0)
+		let_run();
+}
+
+void ft_solo_finish(struct ft_thread *t)
+{
+	int error = errno;
+	t->in_solo = false;
+	if (ft_mode_word() == LOG_MODE_RECORD)
+		ft_put_value(LOG_SOLO_END, 0, t->solo);
+	atomic_store(&ft_solo_done, t->solo);
+	if (atomic_load(&stopper) == t->lane + 1)
+		let_run();
+	errno = error;
+}
+
+/* Replay: this thread has come to the place where it stood while the section ran. */
+void ft_solo_pass(struct ft_thread *t, uint64_t section)
+{
+	t->solo = section;
+	atomic_store(&t->solo_reached, (uint32_t)section);
+	atomic_store(&t->activity, FT_IN_REAL);
+	for (unsigned turns = 0; atomic_load(&ft_solo_done) < section && ft_mode_word() == LOG_MODE_REPLAY; turns++) {
+		struct timespec nap = {0, 20000};
+		if (turns < 300)
+			ft_syscall(SYS_sched_yield);
+		else
+			ft_syscall(SYS_nanosleep, &nap, NULL);
+	}
+	atomic_store(&t->activity, FT_RUNS);
+}
+
+static bool others_have_arrived(const struct ft_thread *t, uint64_t section)
+{
+	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++) {
+		const struct ft_thread *other = &ft_threads[i];
+		enum ft_activity activity = atomic_load(&other->activity);
+		if (i != t->lane && activity != FT_AT_END && activity != FT_GONE &&
+		    atomic_load(&other->solo_reached) < (uint32_t)section)
+			return false;
+	}
+	return true;
+}
+
+void ft_solo_replay_begin(struct ft_thread *t)
+{
+	const struct log_event *e = ft_peek(t);
+	if (e == NULL || e->record.kind != LOG_SOLO_BEGIN || ft_mode_word() != LOG_MODE_REPLAY)
+		return;
+	uint64_t section = e->value;
+	ft_done(e);
+	t->solo = section;
+	atomic_store(&ft_solo_begun, section);
+	atomic_store(&t->activity, FT_IN_REAL);
+	for (unsigned turns = 0; !others_have_arrived(t, section) && ft_mode_word() == LOG_MODE_REPLAY; turns++) {
+		struct timespec nap = {0, 20000};
+		if (turns < 300)
+			ft_syscall(SYS_sched_yield);
+		else
+			ft_syscall(SYS_nanosleep, &nap, NULL);
+	}
+	atomic_store(&t->activity, FT_RUNS);
+	t->in_solo = true;
+}

@@ -3,4 +3,4 @@ RECORDER_SRCS := $(addprefix recorder/,real.c start.c lane.c replay.c solo.c liv
 
 LIBRARIES += libftrec.so
 libftrec.so_SRCS = $(RECORDER_SRCS) log/file.c log/reader.c $(CRC_SRCS)
-libftrec.so_LDLIBS = -Wl,--no-as-needed -ldl -lpthread -Wl,-Bsymbolic
+libftrec.so_LDLIBS = -Wl,--no-as-needed -l:libdl.so.2 -l:libpthread.so.0 -Wl,-Bsymbolic

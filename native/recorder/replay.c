@@ -196,7 +196,13 @@ static void pass_pad(struct ft_thread *t)
 const struct log_event *ft_peek(struct ft_thread *t)
 {
 	const char *why = NULL;
-	while (!t->peeked) {
+	for (;;) {
+		if (t->peeked && (t->next.record.kind != LOG_FLUSH || t->elided != t->next.record.elided))
+			return &t->next;
+		if (t->peeked) {
+			skip(t, t->next_bytes);
+			t->elided = 0;
+		}
 		if (t->position >= t->end)
 			t->end = atomic_load_explicit(&ft_log.lanes[t->lane].head, memory_order_acquire);
 		if (t->position >= t->end || !find_bytes(t))
@@ -210,12 +216,7 @@ const struct log_event *ft_peek(struct ft_thread *t)
 			pass_check(t);
 		else if (t->next.record.kind == LOG_PAD)
 			pass_pad(t);
-		else if (t->next.record.kind == LOG_FLUSH && t->elided == t->next.record.elided) {
-			skip(t, t->next_bytes);
-			t->elided = 0;
-		}
 	}
-	return &t->next;
 }
 
 static void consume(struct ft_thread *t)

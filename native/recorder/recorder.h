@@ -161,6 +161,7 @@ void ft_lane_begin(struct ft_thread *t, uint32_t lane);
 uint32_t ft_lane_new(void); /* UINT32_MAX: none is free */
 void ft_lane_claim(uint32_t lane); /* its thread is about to be made */
 void ft_lane_end(struct ft_thread *t);
+bool ft_thread_ends(struct ft_thread *t);
 
 /* replay.c. The record is good until ft_done(). NULL: the log has ended, and the mode is LIVE or RECORD: call ft_enter() again. */
 #define FT_ANY UINT32_MAX
@@ -181,6 +182,7 @@ struct ft_sides {
 };
 _Noreturn void ft_diverged(const struct ft_sides *mine, const struct log_event *logged);
 void ft_stalled(void);
+void ft_replay_exits(void); /* the application ends, as it did when it was recorded */
 _Noreturn void ft_corrupt(const char *why);
 
 /* live.c */

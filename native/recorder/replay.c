@@ -228,16 +228,8 @@ static void consume(struct ft_thread *t)
 
 /* ---- the end */
 
-void ft_replay_ends_if_all_still(bool settled)
+static struct text summary(void)
 {
-	static _Atomic uint32_t ending;
-	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++) {
-		enum ft_activity activity = atomic_load(&ft_threads[i].activity);
-		if (activity == FT_RUNS || (!settled && activity != FT_AT_END && activity != FT_GONE))
-			return;
-	}
-	if (ft_mode_word() != LOG_MODE_REPLAY || atomic_exchange(&ending, 1) != 0)
-		return;
 	struct log_header *h = ft_log.header;
 	uint64_t events = 0, verified = 0, verified_bytes = 0, unreached = 0;
 	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++) {
@@ -259,12 +251,32 @@ void ft_replay_ends_if_all_still(bool settled)
 	add(&text, "outcome=replayed\nevents=%llu\noutputs-verified=%llu\nbytes-verified=%llu\nunreached-bytes=%llu\nreplay-us=%llu\n",
 	    (unsigned long long)events, (unsigned long long)verified, (unsigned long long)verified_bytes,
 	    (unsigned long long)unreached, (unsigned long long)took_ns / 1000);
+	return text;
+}
+
+void ft_replay_ends_if_all_still(bool settled)
+{
+	static _Atomic uint32_t ending;
+	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++) {
+		enum ft_activity activity = atomic_load(&ft_threads[i].activity);
+		if (activity == FT_RUNS || (!settled && activity != FT_AT_END && activity != FT_GONE))
+			return;
+	}
+	if (ft_mode_word() != LOG_MODE_REPLAY || atomic_exchange(&ending, 1) != 0)
+		return;
+	struct text text = summary();
 	ft_go_live();
 	ft_solo_reset();
 	publish_report(&text, LOG_OUTCOME_REPLAYED);
-	atomic_fetch_add(&h->generation, 1);
+	atomic_fetch_add(&ft_log.header->generation, 1);
 	atomic_store(&ending, 0);
-	atomic_store(&h->mode, atomic_load(&h->after_replay));
+	atomic_store(&ft_log.header->mode, atomic_load(&ft_log.header->after_replay));
+}
+
+void ft_replay_exits(void)
+{
+	struct text text = summary();
+	publish_report(&text, LOG_OUTCOME_REPLAYED);
 }
 
 static void wait_for_the_end(struct ft_thread *t)

@@ -243,3 +243,9 @@ __attribute__((constructor)) static void start(void)
 	}
 	ft_lane_begin(&ft_threads[0], 0);
 }
+
+__attribute__((destructor)) static void end(void)
+{
+	if (ft_me != NULL && ft_thread_ends(ft_me))
+		ft_replay_exits();
+}

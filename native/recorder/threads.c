@@ -17,11 +17,10 @@ static pthread_key_t end_key;
 static bool have_end_key;
 static int (*set_specific)(pthread_key_t, const void *);
 
-static void ended(void *state)
+/* The end of a thread, or of the process, is an event. False: the log ended before it. */
+bool ft_thread_ends(struct ft_thread *t)
 {
-	struct ft_thread *t = state;
-	if (ft_me != t)
-		return;
+	bool replayed = false;
 	/* It may have acquired what only a record says. */
 	FT_CALL {
 		if (mode == LOG_MODE_LIVE || (mode == LOG_MODE_RECORD && ft_put_bare(LOG_THREAD_END, 0)))
@@ -32,9 +31,17 @@ static void ended(void *state)
 		if (e == NULL)
 			continue;
 		ft_done(e);
+		replayed = true;
 		break;
 	}
 	ft_lane_end(t);
+	return replayed;
+}
+
+static void ended(void *state)
+{
+	if (ft_me == state)
+		ft_thread_ends(state);
 }
 
 static void *begin(void *argument)

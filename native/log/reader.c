@@ -40,6 +40,7 @@ static const struct log_kind_info log_kinds[LOG_KIND_MAX] = {
 	[LOG_CLOCK_RESULT] = {"clock-result", LOG_SHAPE_CALL},
 	[LOG_REALTIME_DELTA] = {"realtime+", LOG_SHAPE_BARE},
 	[LOG_MONOTONIC_DELTA] = {"monotonic+", LOG_SHAPE_BARE},
+	[LOG_COARSE_DELTA] = {"coarse+", LOG_SHAPE_BARE},
 	[LOG_SLEEP] = {"sleep", LOG_SHAPE_CALL},
 	[LOG_RANDOM] = {"random", LOG_SHAPE_CALL},
 	[LOG_IDENTITY] = {"identity", LOG_SHAPE_CALL},

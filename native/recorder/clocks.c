@@ -14,35 +14,80 @@ static uint64_t ns_of(const struct timespec *t)
 	return (uint64_t)t->tv_sec * 1000000000u + (uint64_t)t->tv_nsec;
 }
 
-/* The two clocks that are asked all the time are one word if they moved by less than four seconds. */
+/*
+ * Monotonic time goes on from what the log said last. Another host's is another; and a process restored by CRIU has the
+ * clock of its checkpoint (a time namespace), which the replay has left behind.
+ */
+static uint64_t monotonic_offset_ns;
+
+static bool is_monotonic(clockid_t clock)
+{
+	return clock == CLOCK_MONOTONIC || clock == CLOCK_MONOTONIC_RAW || clock == CLOCK_MONOTONIC_COARSE || clock == CLOCK_BOOTTIME;
+}
+
+static int read_clock(clockid_t clock, struct timespec *out)
+{
+	int result = REAL(clock_gettime)(clock, out);
+	if (likely(monotonic_offset_ns == 0) || result != 0 || !is_monotonic(clock))
+		return result;
+	uint64_t ns = ns_of(out) + monotonic_offset_ns;
+	out->tv_sec = (time_t)(ns / 1000000000u);
+	out->tv_nsec = (long)(ns % 1000000000u);
+	return 0;
+}
+
+void ft_clocks_go_live(void)
+{
+	struct timespec now;
+	uint64_t last_ns = 0;
+	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++)
+		for (int c = 1; c < FT_CLOCKS; c++)
+			if (ft_threads[i].clock_ns[c] > last_ns)
+				last_ns = ft_threads[i].clock_ns[c];
+	if (read_clock(CLOCK_MONOTONIC, &now) == 0 && ns_of(&now) < last_ns)
+		monotonic_offset_ns += last_ns - ns_of(&now);
+}
+
+/* The clocks that are asked all the time are one word if they moved by less than four seconds. */
+static int delta_of(uint32_t clock, uint8_t *kind)
+{
+	switch (clock) {
+	case CLOCK_REALTIME: *kind = LOG_REALTIME_DELTA; return 0;
+	case CLOCK_MONOTONIC: *kind = LOG_MONOTONIC_DELTA; return 1;
+	case CLOCK_MONOTONIC_COARSE: *kind = LOG_COARSE_DELTA; return 2;
+	default: return -1;
+	}
+}
+
 static bool put_clock(uint32_t clock, uint64_t ns)
 {
 	struct ft_thread *t = ft_me;
-	if (clock > CLOCK_MONOTONIC)
+	uint8_t kind;
+	int index = delta_of(clock, &kind);
+	if (index < 0)
 		return ft_put_value(LOG_CLOCK, clock, ns);
-	uint64_t delta = ns - t->clock_ns[clock];
-	bool done = delta <= UINT32_MAX && t->clock_ns[clock] != 0 ?
-		ft_put_bare(clock == CLOCK_REALTIME ? LOG_REALTIME_DELTA : LOG_MONOTONIC_DELTA, (uint32_t)delta) :
-		ft_put_value(LOG_CLOCK, clock, ns);
+	uint64_t delta = ns - t->clock_ns[index];
+	bool done = delta <= UINT32_MAX && t->clock_ns[index] != 0 ? ft_put_bare(kind, (uint32_t)delta) :
+	                                                             ft_put_value(LOG_CLOCK, clock, ns);
 	if (done)
-		t->clock_ns[clock] = ns;
+		t->clock_ns[index] = ns;
 	return done;
 }
 
 static bool take_clock(uint32_t clock, uint64_t *ns)
 {
 	struct ft_thread *t = ft_me;
-	uint8_t delta = clock == CLOCK_REALTIME ? LOG_REALTIME_DELTA : LOG_MONOTONIC_DELTA;
-	uint8_t coming = ft_coming();
+	uint8_t delta = 0, coming = ft_coming();
 	if (coming == 0)
 		return false;
-	bool is_delta = clock <= CLOCK_MONOTONIC && coming == delta;
+	int index = delta_of(clock, &delta);
+	bool is_delta = index >= 0 && coming == delta;
 	const struct log_event *e = is_delta ? ft_take(delta, FT_ANY) : ft_take(LOG_CLOCK, clock);
 	if (e == NULL)
 		return false;
-	*ns = is_delta ? t->clock_ns[clock] + e->record.object : e->value;
-	if (clock <= CLOCK_MONOTONIC)
-		t->clock_ns[clock] = *ns;
+	*ns = is_delta ? t->clock_ns[index] + e->record.object : e->value;
+	if (index >= 0)
+		t->clock_ns[index] = *ns;
 	ft_done(e);
 	return true;
 }
@@ -54,9 +99,9 @@ FT_PUBLIC int clock_gettime(clockid_t clock, struct timespec *out)
 	FT_CALL {
 		uint64_t ns;
 		if (mode == LOG_MODE_LIVE)
-			return REAL(clock_gettime)(clock, out);
+			return read_clock(clock, out);
 		if (mode == LOG_MODE_RECORD) {
-			if (REAL(clock_gettime)(clock, out) != 0)
+			if (read_clock(clock, out) != 0)
 				return -1; /* a clock that does not exist: not here, and not there */
 			if (put_clock((uint32_t)clock, ns_of(out)))
 				return 0;

@@ -232,7 +232,7 @@ void ft_lane_begin(struct ft_thread *t, uint32_t lane)
 	t->elided = 0;
 	t->in_solo = false;
 	t->peeked = false;
-	t->clock_ns[0] = t->clock_ns[1] = 0;
+	memset(t->clock_ns, 0, sizeof t->clock_ns);
 	t->pace_ns = 0;
 	t->uses++;
 	atomic_store(&t->kernel_tid, (int32_t)ft_syscall(SYS_gettid));

@@ -62,6 +62,7 @@ void ft_go_live(void)
 {
 	struct ft_thread *me = ft_me;
 	ft_me = NULL;
+	ft_clocks_go_live();
 	for (int fd = 0; fd < FT_DESCRIPTORS_MAX; fd++)
 		if (ft_descriptors[fd].kind != FT_UNKNOWN)
 			make_real(fd);

@@ -33,7 +33,9 @@ __asm__(".symver pthread_attr_setstacksize,pthread_attr_setstacksize@GLIBC_2.2.5
 
 #define FT_PUBLIC __attribute__((visibility("default")))
 #define FT_TLS __attribute__((tls_model("initial-exec")))
+#define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
+#define FT_CLOCKS 3
 #define FT_THREADS_MAX LOG_LANES_MAX
 #define FT_DESCRIPTORS_MAX 65536
 #define FT_INPUT_BYTES_MAX (LOG_RECORD_BYTES_MAX - 64) /* one record; a read of more is cut */
@@ -57,7 +59,7 @@ struct ft_thread {
 	uint32_t crc;      /* of the bytes since then, up to crc_from */
 	const uint8_t *crc_from;
 	uint32_t elided;   /* acquisitions since the last record */
-	uint64_t clock_ns[2];
+	uint64_t clock_ns[FT_CLOCKS];
 	uint64_t solo;     /* the last solo section that this lane's log knows of */
 	uint64_t solo_deadline_ns;
 	bool in_solo;
@@ -187,6 +189,7 @@ _Noreturn void ft_corrupt(const char *why);
 
 /* live.c */
 void ft_go_live(void);
+void ft_clocks_go_live(void);
 
 /* objects.c */
 struct ft_object {

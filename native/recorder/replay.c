@@ -10,6 +10,8 @@
 #include <unistd.h>
 #include <sys/syscall.h>
 
+enum { CANCELLATION_NAPS = 10000 };
+
 static uint64_t began_ns;
 static _Atomic uint32_t reporting;
 
@@ -261,6 +263,10 @@ void ft_replay_ends_if_all_still(bool settled)
 		enum ft_activity activity = atomic_load(&ft_threads[i].activity);
 		if (activity == FT_RUNS || (!settled && activity != FT_AT_END && activity != FT_GONE))
 			return;
+		const struct ft_thread *t = &ft_threads[i];
+		if (activity == FT_AT_TURN && /* it may only have to be scheduled */
+		    atomic_load(&ft_objects[atomic_load(&t->turn_object)].version) == atomic_load(&t->turn_version))
+			return;
 	}
 	if (ft_mode_word() != LOG_MODE_REPLAY || atomic_exchange(&ending, 1) != 0)
 		return;
@@ -396,6 +402,16 @@ uint8_t ft_coming(void)
 	return e == NULL ? 0 : e->record.kind;
 }
 
+/* The thread was cancelled in this call. The other thread does it again; nanosleep() is a place where it can happen. */
+static void await_cancellation(struct ft_thread *t)
+{
+	struct timespec nap = {0, 100000};
+	atomic_store(&t->activity, FT_IN_REAL);
+	for (unsigned i = 0; i < CANCELLATION_NAPS && ft_mode_word() == LOG_MODE_REPLAY; i++)
+		REAL(nanosleep)(&nap, NULL);
+	atomic_store(&t->activity, FT_RUNS);
+}
+
 const struct log_event *ft_take(uint8_t kind, uint32_t object)
 {
 	struct ft_thread *t = ft_me;
@@ -403,6 +419,10 @@ const struct log_event *ft_take(uint8_t kind, uint32_t object)
 	if (e == NULL)
 		return NULL;
 	struct ft_sides mine = {.kind = kind, .object = object};
+	if (e->record.kind == LOG_THREAD_END && kind != LOG_THREAD_END && e->record.elided == t->elided)
+		await_cancellation(t);
+	if (ft_mode_word() != LOG_MODE_REPLAY)
+		return NULL;
 	if (e->record.elided != t->elided)
 		mine.what = "locks taken since the last event";
 	else if (e->record.kind != kind)

@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { HELPER_NS = 5000000, SETTLED_ROUNDS = 3, STALL_NS_DEFAULT = 2000000000, KICK_SIGNAL = 61, OUTSIDERS_MAX = 8 };
+enum { HELPER_NS = 5000000, SETTLED_ROUNDS = 20, /* a thread in a real call may only have to be scheduled */ STALL_NS_DEFAULT = 2000000000, KICK_SIGNAL = 61, OUTSIDERS_MAX = 8 };
 
 __thread struct ft_thread *ft_me FT_TLS;
 struct ft_thread ft_threads[FT_THREADS_MAX];

@@ -21,6 +21,8 @@ static int (*set_specific)(pthread_key_t, const void *);
 bool ft_thread_ends(struct ft_thread *t)
 {
 	bool replayed = false;
+	if (t->in_solo && ft_mode_word() != LOG_MODE_REPLAY)
+		ft_solo_finish(t);
 	/* It may have acquired what only a record says. */
 	FT_CALL {
 		if (mode == LOG_MODE_LIVE || (mode == LOG_MODE_RECORD && ft_put_bare(LOG_THREAD_END, 0)))

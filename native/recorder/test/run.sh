@@ -86,7 +86,7 @@ from_start() {
     sleep 0.3; load_of "$1"; digest="$(state_of "$1")"; inside kill -9 "$pid"; sleep 0.1
   else
     await_end "$pid" || { fail "$1 start: does not end when recorded"; return; }
-    [ "$(cat "$DIR/result" 2>/dev/null)" = ok ] || { fail "$1 start: fails when recorded"; return; }
+    [ "$(cat "$DIR/result" 2>/dev/null)" = ok ] || { fail "$1 start: fails when recorded: $(cat $DIR/result)"; return; }
   fi
   "$FTLOG" stats "$LOG" >"$DIR/stats" || { fail "$1 start: the log"; tail -3 "$DIR/stats"; return; }
   grep -q 'lost: nothing' "$DIR/stats" || { fail "$1 start: lost"; return; }
@@ -104,10 +104,13 @@ from_start() {
 
 checkpoint() { # name pid
   rm -rf "$DIR/images"; mkdir "$DIR/images"
-  criu dump -t "$2" -D "$DIR/images" --leave-running -o dump.log -v2 >/dev/null && return 0
+  # Files belong to a checkpoint: they are copied while the process stands still.
+  criu dump -t "$2" -D "$DIR/images" --leave-stopped -o dump.log -v2 >/dev/null &&
+    cp -a "$DIR/work" "$DIR/images/work" && inside kill -CONT "$2" && return 0
   fail "$1: dump"; grep -i 'error (' "$DIR/images/dump.log"; return 1
 }
 restore() { # name
+  rm -rf "$DIR/work"/*; cp -a "$DIR/images/work/." "$DIR/work/"
   criu restore -d -D "$DIR/images" -o restore.log -v2 >/dev/null && return 0
   fail "$1: restore"; grep -i 'error (' "$DIR/images/restore.log"; return 1
 }
@@ -116,13 +119,13 @@ restore() { # name
 from_middle() {
   local name="$1" generations="$2" way="$3" pid digest loader after=live
   fresh
-  MILLISECONDS=$((MILLISECONDS * generations + 300)) launch "$(command_of "$name")"; pid="$(cat "$DIR/pid")"
+  launch "$(MILLISECONDS=$((2000 * generations)) command_of "$name")"; pid="$(cat "$DIR/pid")"
   is_server "$name" && sleep 0.3
   for generation in $(seq "$generations"); do
     [ "$generation" -lt "$generations" ] && after=record || after=live
     loader=""
-    if is_server "$name"; then load_of "$name" & loader=$!; fi
-    sleep "0.$((RANDOM % 10 + 3))"
+    if is_server "$name"; then MILLISECONDS=1000 load_of "$name" & loader=$!; fi
+    sleep "0.$((RANDOM % 4 + 1))$((RANDOM % 10))"
     checkpoint "$name $way" "$pid" || { inside kill -9 "$pid"; return; }
     if [ -n "$loader" ] && [ $((RANDOM % 2)) = 0 ]; then wait "$loader"; digest="$(state_of "$name")"; else sleep 0.1; digest=""; fi
     inside kill -9 "$pid"; [ -n "$loader" ] && wait "$loader"
@@ -137,7 +140,7 @@ from_middle() {
     inside kill -9 "$pid"; sleep 0.1
   else
     await_end "$pid" || { fail "$name $way: does not end after the replay"; inside kill -9 "$pid"; return; }
-    [ "$(cat "$DIR/result" 2>/dev/null)" = ok ] || { fail "$name $way: fails after the replay"; return; }
+    [ "$(cat "$DIR/result" 2>/dev/null)" = ok ] || { fail "$name $way: fails after the replay: $(cat $DIR/result)"; return; }
   fi
   pass "$name $way"
 }

@@ -19,6 +19,7 @@
 static const char *result_path;
 static uint64_t until_ms;
 static volatile int failures;
+static char complaint[256];
 
 static inline uint64_t now_ms(void)
 {
@@ -52,14 +53,16 @@ static inline void say(const char *what, uint64_t value)
 #define MUST(condition) \
 	do { \
 		if (!(condition)) { \
-			fprintf(stderr, "%s:%d: not so: %s (%s)\n", __FILE__, __LINE__, #condition, strerror(errno)); \
+			if (!failures) \
+				snprintf(complaint, sizeof complaint, "%s:%d: not so: %s (%s)\n", __FILE__, __LINE__, #condition, \
+				         strerror(errno)); \
 			failures = 1; \
 		} \
 	} while (0)
 
 static inline int finish(void)
 {
-	const char *text = failures ? "failed\n" : "ok\n";
+	const char *text = failures ? complaint : "ok\n";
 	if (result_path != NULL) {
 		int fd = open(result_path, O_CREAT | O_WRONLY | O_TRUNC, 0600);
 		if (fd < 0 || write(fd, text, strlen(text)) < 0 || close(fd) != 0)

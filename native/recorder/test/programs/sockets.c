@@ -15,8 +15,17 @@ enum { CLIENTS = 3, PEERS = 32, CUT_AFTER = 40 };
 static int listener, port, udp, epoll;
 static char how = 'e';
 static int peers[PEERS];
-static atomic_bool over;
-static atomic_uint_fast64_t echoed;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static bool over;
+static uint64_t echoed;
+
+static bool is_over(void)
+{
+	pthread_mutex_lock(&lock);
+	bool answer = over;
+	pthread_mutex_unlock(&lock);
+	return answer;
+}
 
 static int answer(int fd)
 {
@@ -125,7 +134,7 @@ static void *serve(void *unused)
 	(void)unused;
 	watch(listener, 1);
 	watch(udp, 2);
-	while (!over)
+	while (!is_over())
 		how == 'e' ? wait_epoll() : how == 'p' ? wait_poll() : wait_select();
 	return NULL;
 }
@@ -162,7 +171,9 @@ static void *ask(void *argument)
 		if (have == length) {
 			MUST(memcmp(bytes, back, length) == 0);
 			hash = mix(hash, seed);
+			pthread_mutex_lock(&lock);
 			echoed++;
+			pthread_mutex_unlock(&lock);
 			if (n % 50 == 0)
 				say("echo", hash);
 		}
@@ -198,7 +209,9 @@ int main(int argc, char **argv)
 		MUST(pthread_create(&clients[i], NULL, ask, (void *)i) == 0);
 	for (int i = 0; i < CLIENTS; i++)
 		pthread_join(clients[i], NULL);
+	pthread_mutex_lock(&lock);
 	over = true;
+	pthread_mutex_unlock(&lock);
 	pthread_join(server, NULL);
 	MUST(echoed > 0);
 	return finish();

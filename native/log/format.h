@@ -75,7 +75,7 @@ struct log_header {
 	_Atomic uint32_t flags;          /* LOG_FLAG_* */
 	_Atomic uint32_t lost;           /* enum log_loss: why the recording cannot be replayed, or 0 */
 	_Atomic uint32_t owner_pid;      /* the process whose main thread is lane 0, as it sees itself; 0 = the next to come */
-	uint32_t reserved_2;
+	_Atomic uint32_t solo_failures; /* sections that were not, because a thread did not stop in time */
 	/* Replay. */
 	_Atomic uint64_t replayed_events, verified_outputs, replay_ns, unreached_events, verified_bytes;
 };

@@ -203,9 +203,9 @@ static int stats(const struct log_file *log)
 		print_tallies(tallies, &all);
 	const struct log_header *h = log->header;
 	printf("all %" PRIu64 " records, %" PRIu64 " bytes, %" PRIu64 " acquisitions elided; free %" PRIu64 " MiB; mode %s; "
-	       "generation %" PRIu64 "; full %" PRIu64 " times, %.3f s; lost: %s\n", all.records, all.bytes, all.elided,
+	       "generation %" PRIu64 "; full %" PRIu64 " times, %.3f s; solo sections failed %u; lost: %s\n", all.records, all.bytes, all.elided,
 	       log_free_bytes(log) >> 20, name_of(mode_names, 5, atomic_load(&h->mode)), atomic_load(&h->generation),
-	       atomic_load(&h->waits), (double)atomic_load(&h->wait_ns) / 1e9, name_of(loss_names, 6, atomic_load(&h->lost)));
+	       atomic_load(&h->waits), (double)atomic_load(&h->wait_ns) / 1e9, atomic_load(&h->solo_failures), name_of(loss_names, 6, atomic_load(&h->lost)));
 	return finish_lanes(walks, log);
 }
 

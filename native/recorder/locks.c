@@ -72,7 +72,7 @@ static int acquire_again(const struct lock *lock)
 	uint8_t coming = 0;
 	/* Once more after what is passed on the way: a signal's handler may come before an acquisition that is only counted. */
 	for (int round = 0; round < 2; round++) {
-		if (ft_next_is_elided()) {
+		if (ft_next_is_elided(lock->address)) {
 			acquire_really(lock);
 			acquired_again(lock->address);
 			return 0;

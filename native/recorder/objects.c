@@ -66,17 +66,27 @@ bool ft_object_is(const void *address, uint32_t id)
 	return true;
 }
 
-void ft_object_forget(const void *address)
+static struct slot *find(const void *address)
 {
 	uint64_t hash = ((uint64_t)address >> 3) * 0x9e3779b97f4a7c15ull >> 46;
 	for (unsigned probe = 0; probe < PROBES_MAX; probe++) {
 		struct slot *slot = &slots[(hash + probe) % SLOTS];
 		const void *there = atomic_load_explicit(&slot->address, memory_order_acquire);
-		if (there == NULL)
-			return;
-		if (there == address) {
-			atomic_store(&slot->id, 0);
-			return;
-		}
+		if (there == NULL || there == address)
+			return there == NULL ? NULL : slot;
 	}
+	return NULL;
+}
+
+uint32_t ft_object_known(const void *address)
+{
+	struct slot *slot = find(address);
+	return slot == NULL ? 0 : atomic_load(&slot->id);
+}
+
+void ft_object_forget(const void *address)
+{
+	struct slot *slot = find(address);
+	if (slot != NULL)
+		atomic_store(&slot->id, 0);
 }

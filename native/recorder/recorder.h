@@ -36,6 +36,7 @@ __asm__(".symver pthread_attr_setstacksize,pthread_attr_setstacksize@GLIBC_2.2.5
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define FT_CLOCKS 3
+#define FT_OWED_MAX 64
 #define FT_THREADS_MAX LOG_LANES_MAX
 #define FT_DESCRIPTORS_MAX 65536
 #define FT_INPUT_BYTES_MAX (LOG_RECORD_BYTES_MAX - 64) /* one record; a read of more is cut */
@@ -69,6 +70,11 @@ struct ft_thread {
 	uint64_t next_bytes;
 	uint64_t end;
 	uint64_t verified, verified_bytes, events;
+	struct {
+		uint32_t id, until;
+	} owed[FT_OWED_MAX]; /* at the lane's end: which acquisitions, counted but not recorded, others' records prove */
+	uint32_t owed_count;
+	bool owed_known;
 	uint64_t pace_stamp, pace_ns;
 	/* Seen by other threads. */
 	_Atomic uint32_t activity;
@@ -172,8 +178,9 @@ const struct log_event *ft_take(uint8_t kind, uint32_t object);
 uint8_t ft_coming(void);
 void ft_done(const struct log_event *event); /* consumed; gives the next version its turn */
 long ft_result(const struct log_event *event); /* the result, and errno; ends with ft_done() */
-bool ft_next_is_elided(void); /* the acquisition that comes now was not recorded */
+bool ft_next_is_elided(const void *address); /* the acquisition that comes now was not recorded */
 const struct log_event *ft_peek(struct ft_thread *t); /* NULL at the end */
+bool ft_stands_before(const struct ft_thread *t, uint64_t section);
 void ft_replay_begins(void);
 void ft_replay_ends_if_all_still(bool settled);
 struct ft_sides {
@@ -198,6 +205,7 @@ struct ft_object {
 };
 extern struct ft_object ft_objects[LOG_OBJECTS_MAX];
 uint32_t ft_object_new(void);
+uint32_t ft_object_known(const void *address); /* 0: it has no id yet */
 uint32_t ft_object_of(const void *address); /* gives it an id if it has none */
 bool ft_object_is(const void *address, uint32_t id); /* learns it, or says that it is another */
 void ft_object_forget(const void *address);

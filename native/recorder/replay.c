@@ -124,22 +124,29 @@ void ft_corrupt(const char *why)
 	stop(&text, LOG_OUTCOME_CORRUPT, 79);
 }
 
-void ft_stalled(void)
+static void add_threads(struct text *text)
 {
 	static const char *const names[] = {"runs", "in-call", "at-turn", "at-end", "gone"};
-	struct text text = report_of("stalled");
 	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++) {
 		struct ft_thread *t = &ft_threads[i];
-		add(&text, "thread=%u %s position=%llu end=%llu next=%s", i, names[atomic_load(&t->activity)],
-		    (unsigned long long)t->position, (unsigned long long)t->end,
-		    t->peeked ? log_kind_of(t->next.record.kind).name : "-");
+		uint64_t head = atomic_load(&ft_log.lanes[i].head);
+		add(text, "thread=%u %s position=%llu end=%llu", i, names[atomic_load(&t->activity)],
+		    (unsigned long long)t->position, (unsigned long long)head);
 		if (atomic_load(&t->activity) == FT_AT_TURN) {
 			uint32_t object = atomic_load(&t->turn_object);
-			add(&text, " object=%u version=%u of=%u", object, atomic_load(&ft_objects[object].version),
+			add(text, " object=%u version=%u of=%u", object, atomic_load(&ft_objects[object].version),
 			    atomic_load(&t->turn_version));
 		}
-		add(&text, "\n");
+		add(text, "\n");
+		if (t->peeked && t->position < head)
+			add_event(text, "next", &t->next);
 	}
+}
+
+void ft_stalled(void)
+{
+	struct text text = report_of("stalled");
+	add_threads(&text);
 	stop(&text, LOG_OUTCOME_STALLED, 78);
 }
 
@@ -221,10 +228,33 @@ const struct log_event *ft_peek(struct ft_thread *t)
 	}
 }
 
+/*
+ * Of another thread that sits in a real call from before a checkpoint, out of which nothing may wake it (a join): whatever it
+ * does, it stops at its next record before it runs on. Is that the pass of this section, or the end?
+ */
+bool ft_stands_before(const struct ft_thread *t, uint64_t section)
+{
+	uint64_t at = t->position, head = atomic_load_explicit(&ft_log.lanes[t->lane].head, memory_order_acquire);
+	while (at < head) {
+		struct log_event e;
+		const char *why;
+		uint64_t left = LOG_SEGMENT_BYTES - at % LOG_SEGMENT_BYTES;
+		const uint8_t *bytes = log_at(&ft_log, t->lane, at);
+		uint32_t length = bytes == NULL ? 0 : log_decode(bytes, left, &e, &why);
+		if (length == 0)
+			return false;
+		if (e.record.kind != LOG_CHECK && e.record.kind != LOG_PAD)
+			return e.record.kind == LOG_SOLO_PASS && e.value >= section;
+		at += e.record.kind == LOG_PAD ? left : length;
+	}
+	return true;
+}
+
 static void consume(struct ft_thread *t)
 {
 	skip(t, t->next_bytes);
 	t->elided = 0;
+	t->owed_known = false;
 	t->events++;
 }
 
@@ -253,6 +283,8 @@ static struct text summary(void)
 	add(&text, "outcome=replayed\nevents=%llu\noutputs-verified=%llu\nbytes-verified=%llu\nunreached-bytes=%llu\nreplay-us=%llu\n",
 	    (unsigned long long)events, (unsigned long long)verified, (unsigned long long)verified_bytes,
 	    (unsigned long long)unreached, (unsigned long long)took_ns / 1000);
+	if (unreached != 0)
+		add_threads(&text);
 	return text;
 }
 
@@ -352,10 +384,71 @@ static void pace(struct ft_thread *t, const struct log_event *e)
 
 /* ---- what the interposed functions call */
 
-bool ft_next_is_elided(void)
+static void owe(struct ft_thread *t, uint32_t id, uint32_t version)
+{
+	for (uint32_t i = 0; i < t->owed_count; i++)
+		if (t->owed[i].id == id) {
+			if ((int32_t)(version - t->owed[i].until) < 0)
+				t->owed[i].until = version;
+			return;
+		}
+	if (t->owed_count < FT_OWED_MAX) {
+		t->owed[t->owed_count].id = id;
+		t->owed[t->owed_count++].until = version;
+	}
+}
+
+/* The first version of each object that this thread owns that another lane is still to consume. */
+static void find_owed(struct ft_thread *t)
+{
+	t->owed_count = 0;
+	t->owed_known = true;
+	for (uint32_t lane = 0; lane < atomic_load(&ft_thread_count); lane++) {
+		uint64_t at = *(volatile uint64_t *)&ft_threads[lane].position;
+		uint64_t head = lane == t->lane ? 0 : atomic_load(&ft_log.lanes[lane].head);
+		while (at < head) {
+			struct log_event e;
+			const char *why;
+			uint64_t left = LOG_SEGMENT_BYTES - at % LOG_SEGMENT_BYTES;
+			const uint8_t *bytes = log_at(&ft_log, lane, at);
+			uint32_t length = bytes == NULL ? 0 : log_decode(bytes, left, &e, &why);
+			if (length == 0)
+				break;
+			if ((e.record.kind == LOG_LOCK || e.record.kind == LOG_WRITE_LOCK || e.record.kind == LOG_READ_LOCK ||
+			     e.record.kind == LOG_WAIT_END) && e.record.object < LOG_OBJECTS_MAX &&
+			    atomic_load(&ft_objects[e.record.object].owner) == t->lane + 1)
+				owe(t, e.record.object, e.sync.version);
+			at += e.record.kind == LOG_PAD ? left : length;
+		}
+	}
+}
+
+static bool owes(const struct ft_thread *t)
+{
+	for (uint32_t i = 0; i < t->owed_count; i++)
+		if ((int32_t)(t->owed[i].until - atomic_load(&ft_objects[t->owed[i].id].version)) > 0)
+			return true;
+	return false;
+}
+
+/*
+ * A lane ends in the middle of a stretch of counted acquisitions: the count would have come with the next record. That
+ * they happened is seen from the next owner's version, in another lane. What this thread does between them is its own.
+ */
+static bool is_elided_at_the_end(struct ft_thread *t, const void *address)
+{
+	uint32_t id = ft_object_known(address);
+	if (id == 0 || atomic_load(&ft_objects[id].owner) != t->lane + 1)
+		return false;
+	if (!t->owed_known)
+		find_owed(t);
+	return owes(t);
+}
+
+bool ft_next_is_elided(const void *address)
 {
 	const struct log_event *e = ft_peek(ft_me);
-	return e != NULL && e->record.elided > ft_me->elided;
+	return e != NULL ? e->record.elided > ft_me->elided : is_elided_at_the_end(ft_me, address);
 }
 
 /* What is consumed on the way to a record that a call is waiting for. True if it was one of these. */

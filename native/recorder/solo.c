@@ -12,10 +12,11 @@
 #include <linux/futex.h>
 #include <sys/syscall.h>
 
-enum { STOP_PATIENCE_NS = 2000000 };
+enum { STOP_PATIENCE_NS = 50000000, STEP_NS_MAX = 1000000, PAUSE_AFTER_FAILURE_NS = 1000000000 };
 
 _Atomic uint32_t ft_stop_requested;
 _Atomic uint64_t ft_solo_begun, ft_solo_done;
+static uint64_t failed_ns; /* a thread that only computes is not waited for all the time */
 static _Atomic uint32_t stopper; /* lane + 1 of who holds the others */
 
 static void wait_on(_Atomic uint32_t *word, uint32_t value)
@@ -54,16 +55,24 @@ static bool all_others_hold_still(const struct ft_thread *t)
 static bool stop_others(struct ft_thread *t)
 {
 	uint32_t nobody = 0;
+	if (failed_ns != 0 && ft_now_ns() - failed_ns < PAUSE_AFTER_FAILURE_NS)
+		return false;
 	if (!atomic_compare_exchange_strong(&stopper, &nobody, t->lane + 1))
 		return false;
 	atomic_store(&ft_stop_requested, 1);
-	uint64_t until = ft_now_ns() + STOP_PATIENCE_NS;
+	uint64_t last_ns = ft_now_ns(), waited_ns = 0;
 	while (!all_others_hold_still(t)) {
-		if (ft_now_ns() > until) {
+		ft_syscall(SYS_sched_yield);
+		/* Time in which the whole process was frozen, for a checkpoint, is not the others' fault. */
+		uint64_t now_ns = ft_now_ns(), step_ns = now_ns - last_ns;
+		last_ns = now_ns;
+		waited_ns += step_ns < STEP_NS_MAX ? step_ns : STEP_NS_MAX;
+		if (waited_ns > STOP_PATIENCE_NS) {
+			atomic_fetch_add(&ft_log.header->solo_failures, 1);
+			failed_ns = now_ns;
 			let_run();
 			return false;
 		}
-		ft_syscall(SYS_sched_yield);
 	}
 	return true;
 }
@@ -92,13 +101,27 @@ void ft_solo_after_wait(struct ft_thread *t, bool timer_is_due)
 	errno = error;
 }
 
+/*
+ * The log has ended. If it ended in the middle of a section, recording goes on in it: the others, who all stand at
+ * interposed calls, hold still until its thread blocks.
+ */
 void ft_solo_reset(void)
 {
-	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++)
-		ft_threads[i].in_solo = false;
+	bool recording = atomic_load(&ft_log.header->after_replay) == LOG_MODE_RECORD;
+	uint32_t holder = 0;
+	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++) {
+		if (recording && ft_threads[i].in_solo && atomic_load(&ft_threads[i].activity) != FT_GONE)
+			holder = i + 1;
+		else
+			ft_threads[i].in_solo = false;
+	}
 	atomic_store(&ft_solo_done, atomic_load(&ft_solo_begun));
-	if (atomic_load(&stopper) != 0)
+	if (holder != 0) {
+		atomic_store(&stopper, holder);
+		atomic_store(&ft_stop_requested, 1);
+	} else if (atomic_load(&stopper) != 0) {
 		let_run();
+	}
 }
 
 void ft_solo_finish(struct ft_thread *t)
@@ -135,7 +158,8 @@ static bool others_have_arrived(const struct ft_thread *t, uint64_t section)
 		const struct ft_thread *other = &ft_threads[i];
 		enum ft_activity activity = atomic_load(&other->activity);
 		if (i != t->lane && activity != FT_AT_END && activity != FT_GONE &&
-		    atomic_load(&other->solo_reached) < (uint32_t)section)
+		    atomic_load(&other->solo_reached) < (uint32_t)section &&
+		    !(activity == FT_IN_REAL && ft_stands_before(other, section)))
 			return false;
 	}
 	return true;

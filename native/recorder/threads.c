@@ -121,14 +121,14 @@ FT_PUBLIC int pthread_join(pthread_t thread, void **value)
 		const struct log_event *e = NULL;
 		if (mode == LOG_MODE_REPLAY && (e = ft_take(LOG_THREAD_JOIN, FT_ANY)) == NULL)
 			continue;
-		if (e != NULL)
-			ft_done(e);
 		if (!joined) {
 			ft_real_begin();
 			result = REAL(pthread_join)(thread, value);
 			ft_real_end();
 			joined = true;
 		}
+		if (e != NULL)
+			ft_done(e); /* not before: until then this thread stands at this record */
 		if (mode != LOG_MODE_RECORD || ft_put_sync(LOG_THREAD_JOIN, 0, FT_NO_TURN, result))
 			return result;
 	}
@@ -238,18 +238,18 @@ FT_PUBLIC int pthread_barrier_wait(pthread_barrier_t *barrier)
 		const struct log_event *e = NULL;
 		if (mode == LOG_MODE_REPLAY && (e = ft_take(LOG_BARRIER, FT_ANY)) == NULL)
 			continue;
-		if (e != NULL) {
+		if (e != NULL)
 			recorded = e->sync.result;
-			ft_done(e);
-		}
 		if (!waited) {
 			ft_real_begin();
 			result = REAL(pthread_barrier_wait)(barrier);
 			ft_real_end();
 			waited = true;
 		}
-		if (e != NULL)
+		if (e != NULL) {
+			ft_done(e);
 			return recorded;
+		}
 		if (mode != LOG_MODE_RECORD || ft_put_sync(LOG_BARRIER, 0, FT_NO_TURN, result))
 			return result;
 	}

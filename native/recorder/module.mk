@@ -3,7 +3,7 @@ RECORDER_SRCS := $(addprefix recorder/,real.c start.c lane.c replay.c solo.c liv
 
 LIBRARIES += libftrec.so
 libftrec.so_SRCS = $(RECORDER_SRCS) log/file.c log/reader.c $(CRC_SRCS)
-libftrec.so_LDLIBS = -Wl,--no-as-needed -l:libdl.so.2 -l:libpthread.so.0 -Wl,-Bsymbolic
+libftrec.so_LDLIBS = -Wl,--no-as-needed -l:libdl.so.2 -l:libpthread.so.0 -Wl,-Bsymbolic -Wl,--version-script=recorder/exports.map
 
 FIXTURES += recorder-load
 recorder-load_SRCS = recorder/test/load.c
@@ -13,4 +13,4 @@ RECORDER_PROGRAMS := mutex rwlock condition semaphore threads clocks channels so
 FIXTURES += $(addprefix recorder-program-,$(RECORDER_PROGRAMS))
 $(foreach name,$(RECORDER_PROGRAMS),$(eval recorder-program-$(name)_SRCS = recorder/test/programs/$(name).c))
 $(foreach name,$(RECORDER_PROGRAMS),$(eval recorder-program-$(name)_LDLIBS = -lpthread))
-TEST_SCRIPTS += recorder/test/run.sh
+TEST_SCRIPTS += recorder/test/symbols.sh recorder/test/run.sh

@@ -24,6 +24,8 @@
 
 #include "log/reader.h"
 
+#pragma GCC visibility push(hidden)
+
 /* Not the newest symbols, which came with glibc 2.34: the library must load into 2.31. */
 #ifdef __x86_64__
 __asm__(".symver dlsym,dlsym@GLIBC_2.2.5");
@@ -262,4 +264,5 @@ uint32_t ft_checksum(const void *bytes, size_t count);
 uint32_t ft_checksum_more(uint32_t crc, const void *bytes, size_t count);
 uint32_t ft_checksum_of(const struct iovec *vector, int count, size_t *total);
 
+#pragma GCC visibility pop
 #endif

@@ -243,7 +243,8 @@ bool ft_stands_before(const struct ft_thread *t, uint64_t section)
 		uint32_t length = bytes == NULL ? 0 : log_decode(bytes, left, &e, &why);
 		if (length == 0)
 			return false;
-		if (e.record.kind != LOG_CHECK && e.record.kind != LOG_PAD)
+		/* The end of its own section it has reached with the call that it is in. */
+		if (e.record.kind != LOG_CHECK && e.record.kind != LOG_PAD && e.record.kind != LOG_SOLO_END)
 			return e.record.kind == LOG_SOLO_PASS && e.value >= section;
 		at += e.record.kind == LOG_PAD ? left : length;
 	}
@@ -335,7 +336,7 @@ static void wait_for_the_end(struct ft_thread *t)
 static bool takes_turn(const struct log_event *e)
 {
 	switch (e->record.kind) {
-	case LOG_TRY_FAILED: case LOG_SEM_FAILED: case LOG_THREAD_CREATE: case LOG_THREAD_JOIN: case LOG_BARRIER: case LOG_ONCE_RUN:
+	case LOG_TRY_FAILED: case LOG_SEM_FAILED: case LOG_THREAD_CREATE: case LOG_THREAD_JOIN: case LOG_BARRIER: case LOG_BARRIER_DONE: case LOG_ONCE_RUN:
 		return false;
 	default: return e->shape == LOG_SHAPE_SYNC || e->shape == LOG_SHAPE_TURN;
 	}

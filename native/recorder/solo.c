@@ -130,7 +130,9 @@ void ft_solo_finish(struct ft_thread *t)
 	t->in_solo = false;
 	if (ft_mode_word() == LOG_MODE_RECORD)
 		ft_put_value(LOG_SOLO_END, 0, t->solo);
-	atomic_store(&ft_solo_done, t->solo);
+	uint64_t done = atomic_load(&ft_solo_done);
+	while (done < t->solo && !atomic_compare_exchange_weak(&ft_solo_done, &done, t->solo))
+		;
 	if (atomic_load(&stopper) == t->lane + 1)
 		let_run();
 	errno = error;

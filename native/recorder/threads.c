@@ -226,32 +226,47 @@ FT_PUBLIC int sem_timedwait(sem_t *semaphore, const struct timespec *until)
 	return IS_RECORDED ? sem_waited(semaphore, SEM_UNTIL, until) : REAL(sem_timedwait)(semaphore, until);
 }
 
-/* ---- barriers: who is told to be the last is recorded */
+/*
+ * ---- barriers: that a thread has come is recorded before it waits, and who is told to be the last after it. One
+ * record after the wait would not do: a solo section may come between, and the others need this thread's coming to get to it.
+ */
+
+static bool comes_to_barrier(void)
+{
+	FT_CALL {
+		if (mode == LOG_MODE_LIVE)
+			return false;
+		if (mode == LOG_MODE_RECORD) {
+			if (ft_put_sync(LOG_BARRIER, 0, FT_NO_TURN, 0))
+				return true;
+			continue;
+		}
+		const struct log_event *e = ft_take(LOG_BARRIER, FT_ANY);
+		if (e == NULL)
+			continue;
+		ft_done(e);
+		return true;
+	}
+}
 
 FT_PUBLIC int pthread_barrier_wait(pthread_barrier_t *barrier)
 {
-	if (!IS_RECORDED)
+	if (!IS_RECORDED || !comes_to_barrier())
 		return REAL(pthread_barrier_wait)(barrier);
-	bool waited = false;
-	int result = 0, recorded = 0;
+	ft_real_begin();
+	int result = REAL(pthread_barrier_wait)(barrier);
+	ft_real_end();
 	FT_CALL {
-		const struct log_event *e = NULL;
-		if (mode == LOG_MODE_REPLAY && (e = ft_take(LOG_BARRIER, FT_ANY)) == NULL)
-			continue;
-		if (e != NULL)
-			recorded = e->sync.result;
-		if (!waited) {
-			ft_real_begin();
-			result = REAL(pthread_barrier_wait)(barrier);
-			ft_real_end();
-			waited = true;
-		}
-		if (e != NULL) {
-			ft_done(e);
-			return recorded;
-		}
-		if (mode != LOG_MODE_RECORD || ft_put_sync(LOG_BARRIER, 0, FT_NO_TURN, result))
+		if (mode == LOG_MODE_LIVE || (mode == LOG_MODE_RECORD && ft_put_sync(LOG_BARRIER_DONE, 0, FT_NO_TURN, result)))
 			return result;
+		if (mode == LOG_MODE_RECORD)
+			continue;
+		const struct log_event *e = ft_take(LOG_BARRIER_DONE, FT_ANY);
+		if (e == NULL)
+			continue;
+		result = e->sync.result;
+		ft_done(e);
+		return result;
 	}
 }
 

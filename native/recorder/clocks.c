@@ -171,7 +171,7 @@ static int slept(uint32_t kind, clockid_t clock, int flags, const struct timespe
 				memcpy(left, e->payload, sizeof *left);
 			int result = e->call.result;
 			ft_done(e);
-			ft_solo_replay_begin(ft_me);
+			ft_solo_replay_begin(ft_me, false);
 			return result;
 		}
 		struct timespec rest = {0};

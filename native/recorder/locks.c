@@ -107,7 +107,7 @@ static int locked(const struct lock *lock)
 			int result = acquire_again(lock);
 			if (result < 0)
 				continue;
-			ft_solo_replay_begin(ft_me);
+			ft_solo_replay_begin(ft_me, true);
 			return result;
 		}
 		int result = lock->try(lock->address);
@@ -290,7 +290,7 @@ static int wait_again(const struct wait *wait)
 	acquire_really(&lock);
 	atomic_store(&ft_objects[e->record.object].owner, ft_me->lane + 1);
 	ft_done(e);
-	ft_solo_replay_begin(ft_me);
+	ft_solo_replay_begin(ft_me, true);
 	return result;
 }
 

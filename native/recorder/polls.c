@@ -109,7 +109,7 @@ static int epoll_waited(int epoll, struct epoll_event *events, int room, int tim
 		}
 		result = (int)ft_result(e);
 		int error = errno;
-		ft_solo_replay_begin(ft_me);
+		ft_solo_replay_begin(ft_me, false);
 		errno = error;
 		return result;
 	}
@@ -168,7 +168,7 @@ static int polled(const struct poll_call *p)
 				memcpy(&p->fds[i].revents, e->payload + i * sizeof *answers, sizeof *answers);
 		}
 		int result = (int)ft_result(e), error = errno;
-		ft_solo_replay_begin(ft_me);
+		ft_solo_replay_begin(ft_me, false);
 		errno = error;
 		return result;
 	}
@@ -237,7 +237,7 @@ FT_PUBLIC int select(int count, fd_set *read_set, fd_set *write_set, fd_set *exc
 				at += sizeof(fd_set);
 			}
 		int result = (int)ft_result(e), error = errno;
-		ft_solo_replay_begin(ft_me);
+		ft_solo_replay_begin(ft_me, false);
 		errno = error;
 		return result;
 	}

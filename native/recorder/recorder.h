@@ -113,7 +113,7 @@ void ft_hold_still(struct ft_thread *t);
 void ft_solo_after_wait(struct ft_thread *t, bool timer_is_due);
 void ft_solo_finish(struct ft_thread *t);
 void ft_solo_pass(struct ft_thread *t, uint64_t section);
-void ft_solo_replay_begin(struct ft_thread *t);
+void ft_solo_replay_begin(struct ft_thread *t, bool holds_lock);
 void ft_solo_reset(void);
 
 /* signals.c */
@@ -183,6 +183,7 @@ long ft_result(const struct log_event *event); /* the result, and errno; ends wi
 bool ft_next_is_elided(const void *address); /* the acquisition that comes now was not recorded */
 const struct log_event *ft_peek(struct ft_thread *t); /* NULL at the end */
 bool ft_stands_before(const struct ft_thread *t, uint64_t section);
+void ft_wait_for_the_end(struct ft_thread *t); /* returns when the mode changes, or the log grows */
 void ft_replay_begins(void);
 void ft_replay_ends_if_all_still(bool settled);
 struct ft_sides {

@@ -230,7 +230,8 @@ const struct log_event *ft_peek(struct ft_thread *t)
 
 /*
  * Of another thread that sits in a real call from before a checkpoint, out of which nothing may wake it (a join): whatever it
- * does, it stops at its next record before it runs on. Is that the pass of this section, or the end?
+ * does, it stops at its next record before it runs on, if no acquisitions that were only counted come before. Is that
+ * the pass of this section, or the end?
  */
 bool ft_stands_before(const struct ft_thread *t, uint64_t section)
 {
@@ -245,7 +246,7 @@ bool ft_stands_before(const struct ft_thread *t, uint64_t section)
 			return false;
 		/* The end of its own section it has reached with the call that it is in. */
 		if (e.record.kind != LOG_CHECK && e.record.kind != LOG_PAD && e.record.kind != LOG_SOLO_END)
-			return e.record.kind == LOG_SOLO_PASS && e.value >= section;
+			return e.record.kind == LOG_SOLO_PASS && e.value >= section && e.record.elided == t->elided;
 		at += e.record.kind == LOG_PAD ? left : length;
 	}
 	return true;
@@ -318,7 +319,7 @@ void ft_replay_exits(void)
 	publish_report(&text, LOG_OUTCOME_REPLAYED);
 }
 
-static void wait_for_the_end(struct ft_thread *t)
+void ft_wait_for_the_end(struct ft_thread *t)
 {
 	unsigned turns = 0;
 	atomic_store(&t->activity, FT_AT_END);
@@ -478,7 +479,7 @@ static const struct log_event *coming(struct ft_thread *t)
 	for (;;) {
 		const struct log_event *e = ft_peek(t);
 		if (e == NULL) {
-			wait_for_the_end(t);
+			ft_wait_for_the_end(t);
 			if (ft_mode_word() != LOG_MODE_REPLAY)
 				return NULL;
 			continue;

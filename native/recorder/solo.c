@@ -12,7 +12,7 @@
 #include <linux/futex.h>
 #include <sys/syscall.h>
 
-enum { STOP_PATIENCE_NS = 50000000, STEP_NS_MAX = 1000000, PAUSE_AFTER_FAILURE_NS = 1000000000 };
+enum { STOP_PATIENCE_NS = 200000000, STEP_NS_MAX = 1000000, PAUSE_AFTER_FAILURE_NS = 1000000000 };
 
 _Atomic uint32_t ft_stop_requested;
 _Atomic uint64_t ft_solo_begun, ft_solo_done;
@@ -61,8 +61,13 @@ static bool stop_others(struct ft_thread *t)
 		return false;
 	atomic_store(&ft_stop_requested, 1);
 	uint64_t last_ns = ft_now_ns(), waited_ns = 0;
+	unsigned turns = 0;
 	while (!all_others_hold_still(t)) {
-		ft_syscall(SYS_sched_yield);
+		struct timespec nap = {0, 20000};
+		if (++turns < 50)
+			ft_syscall(SYS_sched_yield);
+		else
+			ft_syscall(SYS_nanosleep, &nap, NULL);
 		/* Time in which the whole process was frozen, for a checkpoint, is not the others' fault. */
 		uint64_t now_ns = ft_now_ns(), step_ns = now_ns - last_ns;
 		last_ns = now_ns;
@@ -97,7 +102,7 @@ void ft_solo_after_wait(struct ft_thread *t, bool timer_is_due)
 	}
 	/* Restored meanwhile: the original may have begun its section. */
 	if (ft_mode_word() == LOG_MODE_REPLAY && !t->in_solo)
-		ft_solo_replay_begin(t);
+		ft_solo_replay_begin(t, true);
 	errno = error;
 }
 
@@ -161,16 +166,28 @@ static bool others_have_arrived(const struct ft_thread *t, uint64_t section)
 		enum ft_activity activity = atomic_load(&other->activity);
 		if (i != t->lane && activity != FT_AT_END && activity != FT_GONE &&
 		    atomic_load(&other->solo_reached) < (uint32_t)section &&
-		    !(activity == FT_IN_REAL && ft_stands_before(other, section)))
+		    !(activity == FT_IN_REAL && ft_stands_before(other, section) && atomic_load(&other->activity) == FT_IN_REAL))
 			return false;
 	}
 	return true;
 }
 
-void ft_solo_replay_begin(struct ft_thread *t)
+void ft_solo_replay_begin(struct ft_thread *t, bool holds_lock)
 {
-	const struct log_event *e = ft_peek(t);
-	if (e == NULL || e->record.kind != LOG_SOLO_BEGIN || ft_mode_word() != LOG_MODE_REPLAY)
+	const struct log_event *e = ft_mode_word() == LOG_MODE_REPLAY ? ft_peek(t) : NULL;
+	/*
+	 * The lane ends between the wait and what it would say about a section. What the thread does next is past the log: it
+	 * must not be seen by those who still replay.
+	 */
+	if (e == NULL && holds_lock)
+		return;
+	if (e == NULL) {
+		ft_wait_for_the_end(t);
+		if (ft_mode_word() == LOG_MODE_RECORD)
+			ft_solo_after_wait(t, true);
+		return;
+	}
+	if (e->record.kind != LOG_SOLO_BEGIN || ft_mode_word() != LOG_MODE_REPLAY)
 		return;
 	uint64_t section = e->value;
 	ft_done(e);

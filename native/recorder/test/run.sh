@@ -119,12 +119,11 @@ restore() { # name
 
 # Record, checkpoint, go on, kill, restore, replay; as often as there are generations; then let it end.
 from_middle() {
-  local name="$1" generations="$2" way="$3" pid digest loader after=live
+  local name="$1" generations="$2" way="$3" pid digest loader after=record
   fresh
   launch "$(MILLISECONDS=$((2000 * generations)) command_of "$name")"; pid="$(cat "$DIR/pid")"
   is_server "$name" && sleep 0.3
   for generation in $(seq "$generations"); do
-    [ "$generation" -lt "$generations" ] && after=record || after=live
     loader=""
     if is_server "$name"; then MILLISECONDS=1000 load_of "$name" & loader=$!; fi
     sleep "0.$((RANDOM % 4 + 1))$((RANDOM % 10))"

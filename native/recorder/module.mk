@@ -5,7 +5,9 @@ LIBRARIES += libftrec.so
 libftrec.so_SRCS = $(RECORDER_SRCS) log/file.c log/reader.c $(CRC_SRCS)
 libftrec.so_LDLIBS = -Wl,--no-as-needed -l:libdl.so.2 -l:libpthread.so.0 -Wl,-Bsymbolic -Wl,--version-script=recorder/exports.map
 
-FIXTURES += recorder-load
+FIXTURES += recorder-load recorder-cost
+recorder-cost_SRCS = recorder/test/cost.c
+recorder-cost_LDLIBS = -lpthread
 recorder-load_SRCS = recorder/test/load.c
 
 # One small program per feature; test/run.sh runs each recorded, replayed from its start, and from a checkpoint.

@@ -86,7 +86,7 @@ struct ft_thread {
 	_Atomic uint32_t turn_object, turn_version;
 	_Atomic uint64_t signals; /* pending for this thread, by number */
 	uint32_t uses; /* of this lane */
-};
+} __attribute__((aligned(128))); /* no two threads share a line */
 
 extern __thread struct ft_thread *ft_me FT_TLS;
 extern struct ft_thread ft_threads[FT_THREADS_MAX];
@@ -205,7 +205,7 @@ void ft_clocks_go_live(void);
 struct ft_object {
 	_Atomic uint32_t version;
 	_Atomic uint32_t owner; /* lane + 1 of the last to acquire it */
-};
+} __attribute__((aligned(64))); /* locks of different threads do not share a line; untouched ones cost nothing */
 extern struct ft_object ft_objects[LOG_OBJECTS_MAX];
 uint32_t ft_object_new(void);
 uint32_t ft_object_known(const void *address); /* 0: it has no id yet */

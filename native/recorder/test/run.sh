@@ -140,7 +140,7 @@ from_middle() {
     MILLISECONDS=100 load_of "$name" || fail "$name $way: does not serve after the replay"
     inside kill -9 "$pid"; sleep 0.1
   else
-    await_end "$pid" || { fail "$name $way: does not end after the replay"; inside kill -9 "$pid"; return; }
+    await_end "$pid" || { fail "$name $way: does not end after the replay"; ${ON_HANG:-true}; inside kill -9 "$pid"; return; }
     [ "$(cat "$DIR/result" 2>/dev/null)" = ok ] || { fail "$name $way: fails after the replay: $(cat $DIR/result)"; return; }
   fi
   pass "$name $way"

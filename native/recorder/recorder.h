@@ -108,6 +108,10 @@ static inline enum log_mode ft_mode_word(void)
 	return (enum log_mode)atomic_load_explicit(&ft_log.header->mode, memory_order_acquire);
 }
 
+/* replay.c */
+extern _Atomic uint32_t ft_ending; /* the end of a replay is being made: nobody moves */
+void ft_run_again(struct ft_thread *t);
+
 /* solo.c */
 void ft_hold_still(struct ft_thread *t);
 void ft_solo_after_wait(struct ft_thread *t, bool timer_is_due);
@@ -148,6 +152,8 @@ static inline void ft_real_end(void)
 	if (ft_me == NULL)
 		return;
 	atomic_store_explicit(&ft_me->activity, FT_RUNS, memory_order_seq_cst);
+	if (unlikely(atomic_load_explicit(&ft_ending, memory_order_seq_cst)))
+		ft_run_again(ft_me);
 	if (unlikely(atomic_load_explicit(&ft_stop_requested, memory_order_seq_cst)))
 		ft_hold_still(ft_me);
 	if (unlikely(atomic_load_explicit(&ft_me->signals, memory_order_relaxed) != 0))

@@ -14,6 +14,7 @@ enum { CANCELLATION_NAPS = 10000 };
 
 static uint64_t began_ns;
 static _Atomic uint32_t reporting;
+_Atomic uint32_t ft_ending;
 
 void ft_replay_begins(void)
 {
@@ -290,27 +291,53 @@ static struct text summary(void)
 	return text;
 }
 
-void ft_replay_ends_if_all_still(bool settled)
+static bool all_still(bool settled)
 {
-	static _Atomic uint32_t ending;
 	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++) {
 		enum ft_activity activity = atomic_load(&ft_threads[i].activity);
 		if (activity == FT_RUNS || (!settled && activity != FT_AT_END && activity != FT_GONE))
-			return;
+			return false;
 		const struct ft_thread *t = &ft_threads[i];
 		if (activity == FT_AT_TURN && /* it may only have to be scheduled */
 		    atomic_load(&ft_objects[atomic_load(&t->turn_object)].version) == atomic_load(&t->turn_version))
-			return;
+			return false;
 	}
-	if (ft_mode_word() != LOG_MODE_REPLAY || atomic_exchange(&ending, 1) != 0)
+	return true;
+}
+
+/*
+ * While `ft_ending` is set no thread leaves the place where it waits (ft_run_again()), so what is seen of all threads after it
+ * was set stays so until the mode has changed.
+ */
+void ft_replay_ends_if_all_still(bool settled)
+{
+	uint32_t nobody = 0;
+	if (!all_still(settled) || ft_mode_word() != LOG_MODE_REPLAY ||
+	    !atomic_compare_exchange_strong(&ft_ending, &nobody, 1))
 		return;
-	struct text text = summary();
-	ft_go_live();
-	ft_solo_reset();
-	publish_report(&text, LOG_OUTCOME_REPLAYED);
-	atomic_fetch_add(&ft_log.header->generation, 1);
-	atomic_store(&ending, 0);
-	atomic_store(&ft_log.header->mode, atomic_load(&ft_log.header->after_replay));
+	if (all_still(settled) && ft_mode_word() == LOG_MODE_REPLAY) {
+		struct text text = summary();
+		ft_go_live();
+		ft_solo_reset();
+		publish_report(&text, LOG_OUTCOME_REPLAYED);
+		atomic_fetch_add(&ft_log.header->generation, 1);
+		atomic_store(&ft_log.header->mode, atomic_load(&ft_log.header->after_replay));
+	}
+	atomic_store(&ft_ending, 0);
+}
+
+/* Out of a wait. Not while the end is being made: what waits then has not happened. */
+void ft_run_again(struct ft_thread *t)
+{
+	for (;;) {
+		atomic_store(&t->activity, FT_RUNS);
+		if (!atomic_load(&ft_ending))
+			return;
+		atomic_store(&t->activity, FT_AT_END);
+		unsigned turns = 0;
+		while (atomic_load(&ft_ending))
+			back_off(&turns);
+	}
 }
 
 void ft_replay_exits(void)
@@ -329,7 +356,7 @@ void ft_wait_for_the_end(struct ft_thread *t)
 		ft_replay_ends_if_all_still(false);
 		back_off(&turns);
 	}
-	atomic_store(&t->activity, FT_RUNS);
+	ft_run_again(t);
 }
 
 /* ---- turns */
@@ -363,8 +390,8 @@ static bool wait_for_turn(struct ft_thread *t, const struct log_event *e)
 	while (!(mine = atomic_load_explicit(&ft_objects[object].version, memory_order_acquire) == e->sync.version) &&
 	       ft_mode_word() == LOG_MODE_REPLAY)
 		back_off(&turns);
-	atomic_store(&t->activity, FT_RUNS);
-	return mine;
+	ft_run_again(t);
+	return mine && ft_mode_word() == LOG_MODE_REPLAY;
 }
 
 /* The recorded time between two calls is the least that passes between them: against data races (RRC's way). */
@@ -444,6 +471,10 @@ static bool is_elided_at_the_end(struct ft_thread *t, const void *address)
 		return false;
 	if (!t->owed_known)
 		find_owed(t);
+	/* Of this object not more than the next owner's version says; of one that nobody takes later, what is needed to get on. */
+	for (uint32_t i = 0; i < t->owed_count; i++)
+		if (t->owed[i].id == id)
+			return (int32_t)(t->owed[i].until - atomic_load(&ft_objects[id].version)) > 0;
 	return owes(t);
 }
 
@@ -504,7 +535,7 @@ static void await_cancellation(struct ft_thread *t)
 	atomic_store(&t->activity, FT_IN_REAL);
 	for (unsigned i = 0; i < CANCELLATION_NAPS && ft_mode_word() == LOG_MODE_REPLAY; i++)
 		REAL(nanosleep)(&nap, NULL);
-	atomic_store(&t->activity, FT_RUNS);
+	ft_run_again(t);
 }
 
 const struct log_event *ft_take(uint8_t kind, uint32_t object)

@@ -32,7 +32,7 @@ void ft_hold_still(struct ft_thread *t)
 		atomic_store(&t->activity, FT_IN_REAL);
 		while (atomic_load(&ft_stop_requested))
 			wait_on(&ft_stop_requested, 1);
-		atomic_store(&t->activity, FT_RUNS);
+		ft_run_again(t);
 	} while (atomic_load(&ft_stop_requested));
 	errno = error;
 }
@@ -156,7 +156,7 @@ void ft_solo_pass(struct ft_thread *t, uint64_t section)
 		else
 			ft_syscall(SYS_nanosleep, &nap, NULL);
 	}
-	atomic_store(&t->activity, FT_RUNS);
+	ft_run_again(t);
 }
 
 static bool others_have_arrived(const struct ft_thread *t, uint64_t section)
@@ -201,6 +201,6 @@ void ft_solo_replay_begin(struct ft_thread *t, bool holds_lock)
 		else
 			ft_syscall(SYS_nanosleep, &nap, NULL);
 	}
-	atomic_store(&t->activity, FT_RUNS);
-	t->in_solo = true;
+	ft_run_again(t);
+	t->in_solo = ft_mode_word() == LOG_MODE_REPLAY;
 }

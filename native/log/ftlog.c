@@ -6,6 +6,7 @@
  *   ftlog report FILE                 what the last replay said
  *   ftlog create FILE LANES SEGMENTS  an empty log, in mode record
  *   ftlog mode FILE record|replay|live [record|live]   the mode word, and the one after a replay
+ *   ftlog trim FILE                   forgets what is there now: a checkpoint has been taken while the application stood still
  *
  * Ends with 0, or 2 for a log that cannot be read, or 3 when a lane is torn or corrupt (what was readable is printed).
  */
@@ -246,7 +247,7 @@ static int set_mode(const struct log_file *log, const char *mode, const char *af
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: ftlog dump FILE [LANE] | stats FILE | report FILE | create FILE LANES SEGMENTS | "
+	fprintf(stderr, "usage: ftlog dump FILE [LANE] | stats FILE | report FILE | create FILE LANES SEGMENTS | trim FILE | "
 	                "mode FILE MODE [MODE-AFTER-REPLAY]\n");
 	return 2;
 }
@@ -269,10 +270,15 @@ int main(int argc, char **argv)
 		return error == 0 ? 0 : failed(path, error);
 	}
 	struct log_file log;
-	bool changes = strcmp(verb, "mode") == 0 && argc >= 4;
+	bool trims = strcmp(verb, "trim") == 0, changes = trims || (strcmp(verb, "mode") == 0 && argc >= 4);
 	int error = log_map(path, changes, &log);
 	if (error != 0)
 		return failed(path, error);
+	if (trims) {
+		for (uint32_t lane = 0; lane < log.lane_count; lane++)
+			log_trim(&log, lane, atomic_load(&log.lanes[lane].head));
+		return 0;
+	}
 	if (changes)
 		return set_mode(&log, argv[3], argc > 4 ? argv[4] : NULL);
 	if (strcmp(verb, "dump") == 0)

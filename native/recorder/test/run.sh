@@ -108,7 +108,7 @@ checkpoint() { # name pid
   rm -rf "$DIR/images"; mkdir "$DIR/images"
   # Files belong to a checkpoint: they are copied while the process stands still.
   criu dump -t "$2" -D "$DIR/images" --leave-stopped -o dump.log -v2 >/dev/null &&
-    cp -a "$DIR/work" "$DIR/images/work" && inside kill -CONT "$2" && return 0
+    cp -a "$DIR/work" "$DIR/images/work" && "$FTLOG" trim "$LOG" && inside kill -CONT "$2" && return 0
   fail "$1: dump"; grep -i 'error (' "$DIR/images/dump.log"; return 1
 }
 restore() { # name
@@ -121,7 +121,7 @@ restore() { # name
 from_middle() {
   local name="$1" generations="$2" way="$3" pid digest loader after=record
   fresh
-  launch "$(MILLISECONDS=$((2000 * generations)) command_of "$name")"; pid="$(cat "$DIR/pid")"
+  launch "$(MILLISECONDS=$((2500 * generations)) command_of "$name")"; pid="$(cat "$DIR/pid")"
   is_server "$name" && sleep 0.3
   for generation in $(seq "$generations"); do
     loader=""
@@ -140,7 +140,7 @@ from_middle() {
     MILLISECONDS=100 load_of "$name" || fail "$name $way: does not serve after the replay"
     inside kill -9 "$pid"; sleep 0.1
   else
-    await_end "$pid" || { fail "$name $way: does not end after the replay"; ${ON_HANG:-true}; inside kill -9 "$pid"; return; }
+    await_end "$pid" || { fail "$name $way: does not end after the replay"; inside kill -9 "$pid"; return; }
     [ "$(cat "$DIR/result" 2>/dev/null)" = ok ] || { fail "$name $way: fails after the replay: $(cat $DIR/result)"; return; }
   fi
   pass "$name $way"

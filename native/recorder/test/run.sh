@@ -2,11 +2,12 @@
 # Records the test programs (and real servers, if they are installed), and replays them: from their start, and from a CRIU
 # checkpoint in the middle after a kill -9. Short by default.
 #
+#   FULL=1 recorder/test/run.sh
 #   ROUNDS=20 MILLISECONDS=1500 GENERATIONS=3 recorder/test/run.sh [start|middle|generations] [program…] [redis memcached]
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 BUILD="${BUILD:-$(realpath ../build)}"
-ROUNDS="${ROUNDS:-1}"; MILLISECONDS="${MILLISECONDS:-300}"; GENERATIONS="${GENERATIONS:-2}"; SEGMENTS="${SEGMENTS:-256}"
+FULL="${FULL:-}"; ROUNDS="${ROUNDS:-1}"; MILLISECONDS="${MILLISECONDS:-300}"; GENERATIONS="${GENERATIONS:-2}"; SEGMENTS="${SEGMENTS:-256}"
 FTLOG="$BUILD/bin/ftlog"; LIB="$BUILD/lib/libftrec.so"; TOOLKIT="$BUILD/toolkit"
 PROGRAMS="mutex rwlock condition semaphore threads clocks channels sockets children files timer"
 SERVERS=""
@@ -15,6 +16,7 @@ ways=""; names=""
 for word in "$@"; do
   case "$word" in start|middle|generations) ways="$ways $word";; *) names="$names $word";; esac
 done
+if [ -z "$ways$names$FULL" ]; then names="mutex channels sockets $SERVERS"; ways="middle"; fi
 ways="${ways:-start middle generations}"; names="${names:-$PROGRAMS $SERVERS}"
 
 DIR="$(mktemp -d)"; SHM="$(mktemp -d /dev/shm/recorder-XXXXXX)"; LOG="$SHM/log"

@@ -1,0 +1,6 @@
+LOG_SRCS := log/file.c log/reader.c
+PROGRAMS += ftlog
+ftlog_SRCS = log/ftlog.c $(LOG_SRCS) $(CRC_SRCS)
+
+TESTS += log-test
+log-test_SRCS = log/test/log_test.c $(LOG_SRCS) $(CRC_SRCS)

@@ -1,0 +1,259 @@
+/*
+ * Appending to a lane. Only the lane's thread does.
+ *
+ * Invariants:
+ *  - `position` is what the shared head was made by this thread; the head is moved by compare-and-swap from it, so a
+ *    thread that was restored between its write and its publication cannot take back what the original did later.
+ *  - A full log makes the thread wait here. It leaves the wait if the mode changes.
+ */
+#include "recorder/real.h"
+
+#include <sys/syscall.h>
+
+enum { WAIT_FOR_SPACE_NS = 200000 };
+
+static inline void publish(struct ft_thread *t, uint64_t bytes)
+{
+	uint64_t was = t->position;
+	_Atomic uint64_t *head = &ft_log.lanes[t->lane].head;
+#ifdef __x86_64__
+	/* One instruction is enough: only this thread writes the head; it has not to be locked against other processors. */
+	__asm__ volatile("cmpxchgq %2, %1" : "+a"(was), "+m"(*(uint64_t *)head) : "r"(was + bytes) : "memory", "cc");
+#else
+	atomic_compare_exchange_strong(head, &was, was + bytes);
+#endif
+	/* Further on: the original of this copy was here. Behind: records would be lost, and nobody would know. */
+	if (unlikely((int64_t)(was - t->position) < 0))
+		ft_lost(LOG_LOSS_RECORD);
+	t->position += bytes;
+	t->at += bytes;
+	t->left -= bytes;
+	t->ordinal++;
+}
+
+static void fold_crc(struct ft_thread *t)
+{
+	if (t->crc_from != NULL && t->at > t->crc_from)
+		t->crc = ft_checksum_more(t->crc, t->crc_from, (size_t)(t->at - t->crc_from));
+	t->crc_from = t->at;
+}
+
+static void pad(struct ft_thread *t)
+{
+	struct log_record record = {.kind = LOG_PAD, .words = 1, .object = (uint32_t)t->left};
+	memcpy(t->at, &record, sizeof record);
+	uint64_t all = t->left;
+	t->at += sizeof record;
+	fold_crc(t);
+	t->at -= sizeof record;
+	publish(t, all);
+	t->at = NULL;
+	t->crc_from = NULL;
+}
+
+/* True if the lane has the bytes; false if the mode is no longer RECORD. */
+static bool make_room(struct ft_thread *t, uint64_t bytes)
+{
+	uint64_t waited = 0;
+	if (t->at != NULL && t->left < bytes && t->left > 0) {
+		if (ft_mode_word() != LOG_MODE_RECORD)
+			return false;
+		pad(t);
+	}
+	if (t->at != NULL && t->left >= bytes)
+		return true;
+	fold_crc(t);
+	uint8_t *at;
+	while (ft_mode_word() == LOG_MODE_RECORD && (at = log_extend(&ft_log, t->lane, t->position)) == NULL) {
+		if (waited == 0)
+			atomic_fetch_add(&ft_log.header->waits, 1);
+		struct timespec nap = {0, WAIT_FOR_SPACE_NS};
+		waited += WAIT_FOR_SPACE_NS;
+		atomic_fetch_add(&ft_log.header->wait_ns, WAIT_FOR_SPACE_NS);
+		REAL(nanosleep)(&nap, NULL);
+	}
+	if (ft_mode_word() != LOG_MODE_RECORD)
+		return false;
+	t->at = at;
+	t->crc_from = at;
+	t->left = LOG_SEGMENT_BYTES - t->position % LOG_SEGMENT_BYTES;
+	return true;
+}
+
+static void put_check(struct ft_thread *t)
+{
+	struct log_check check = {.ticks = ft_ticks()};
+	if (t->left < sizeof check + 8 && !make_room(t, sizeof check + 8))
+		return;
+	fold_crc(t);
+	check.ordinal = t->ordinal;
+	check.position = t->position;
+	struct log_record record = {.kind = LOG_CHECK, .words = 4, .object = t->crc};
+	if (ft_mode_word() != LOG_MODE_RECORD)
+		return;
+	memcpy(t->at, &record, 8);
+	memcpy(t->at + 8, &check, sizeof check);
+	publish(t, 8 + sizeof check);
+	t->crc = 0;
+	t->crc_from = t->at;
+	t->checked = t->position;
+}
+
+static bool put_pass(struct ft_thread *t)
+{
+	t->solo = atomic_load(&ft_solo_begun);
+	return ft_put_value(LOG_SOLO_PASS, 0, t->solo);
+}
+
+/* The version is taken only when the mode is known, or a restored thread would have taken one that it must wait for. */
+static void take_turn(uint32_t turn, uint64_t *word)
+{
+	struct log_sync sync;
+	memcpy(&sync, word, 8);
+	sync.version = atomic_fetch_add(&ft_objects[turn].version, 1);
+	memcpy(word, &sync, 8);
+}
+
+bool ft_put(uint8_t kind, uint32_t object, uint64_t *words, uint32_t word_count, uint32_t turn, const struct iovec *payload,
+            int count)
+{
+	struct ft_thread *t = ft_me;
+	if (unlikely(t->solo != atomic_load_explicit(&ft_solo_begun, memory_order_relaxed)) && !put_pass(t))
+		return false;
+	uint64_t bytes = 8 + word_count * 8, payload_bytes = 0;
+	for (int i = 0; i < count; i++)
+		payload_bytes += payload[i].iov_len;
+	bytes += (payload_bytes + 7) & ~7ull;
+	if (unlikely(bytes > LOG_RECORD_BYTES_MAX)) {
+		ft_lost(LOG_LOSS_RECORD);
+		return true;
+	}
+	if (unlikely(t->at == NULL || t->left < bytes) && !make_room(t, bytes))
+		return ft_mode_word() != LOG_MODE_REPLAY;
+	struct log_record record = {.kind = kind, .elided = (uint8_t)t->elided, .words = (uint16_t)(bytes / 8), .object = object};
+	enum log_mode mode = ft_mode_word();
+	if (unlikely(mode != LOG_MODE_RECORD))
+		return mode != LOG_MODE_REPLAY;
+	if (turn != FT_NO_TURN)
+		take_turn(turn, &words[word_count - 1]);
+	uint8_t *at = t->at;
+	memcpy(at, &record, 8);
+	at += 8;
+	for (uint32_t i = 0; i < word_count; i++, at += 8)
+		memcpy(at, &words[i], 8);
+	if (payload_bytes != 0) {
+		memset(t->at + bytes - 8, 0, 8);
+		for (int i = 0; i < count; i++) {
+			memcpy(at, payload[i].iov_base, payload[i].iov_len);
+			at += payload[i].iov_len;
+		}
+	}
+	publish(t, bytes);
+	t->elided = 0;
+	if (unlikely(t->position - t->checked >= LOG_CHECK_EVERY_BYTES))
+		put_check(t);
+	return true;
+}
+
+bool ft_put_bare(uint8_t kind, uint32_t object) { return ft_put(kind, object, NULL, 0, FT_NO_TURN, NULL, 0); }
+
+bool ft_put_value(uint8_t kind, uint32_t object, uint64_t value)
+{
+	return ft_put(kind, object, &value, 1, FT_NO_TURN, NULL, 0);
+}
+
+bool ft_put_sync(uint8_t kind, uint32_t object, uint32_t turn, int32_t result)
+{
+	struct log_sync sync = {.version = 0, .result = result};
+	uint64_t word;
+	memcpy(&word, &sync, 8);
+	return ft_put(kind, object, &word, 1, turn, NULL, 0);
+}
+
+static uint64_t call_word(long result, int error)
+{
+	struct log_call call = {.result = result < 0 ? -(error != 0 ? error : 1) : (int32_t)result,
+		.stamp = (uint32_t)(ft_ticks() >> LOG_STAMP_SHIFT)};
+	uint64_t word;
+	memcpy(&word, &call, 8);
+	return word;
+}
+
+bool ft_put_callv(uint8_t kind, uint32_t object, long result, int error, const struct iovec *payload, int count)
+{
+	uint64_t word = call_word(result, error);
+	return ft_put(kind, object, &word, 1, FT_NO_TURN, payload, count);
+}
+
+bool ft_put_call(uint8_t kind, uint32_t object, long result, int error, const void *payload, size_t bytes)
+{
+	struct iovec vector = {(void *)payload, bytes};
+	return ft_put_callv(kind, object, result, error, &vector, bytes != 0);
+}
+
+bool ft_put_turn(uint8_t kind, uint32_t object, long result, int error, uint32_t turn, const void *payload, size_t bytes)
+{
+	struct log_sync sync = {.version = 0, .result = (int32_t)turn};
+	uint64_t words[2] = {call_word(result, error)};
+	memcpy(&words[1], &sync, 8);
+	struct iovec vector = {(void *)payload, bytes};
+	return ft_put(kind, object, words, 2, turn, &vector, bytes != 0);
+}
+
+void ft_lost(enum log_loss why)
+{
+	uint32_t none = LOG_LOSS_NONE, record = LOG_MODE_RECORD;
+	atomic_compare_exchange_strong(&ft_log.header->lost, &none, why);
+	atomic_compare_exchange_strong(&ft_log.header->mode, &record, LOG_MODE_LIVE);
+}
+
+uint32_t ft_lane_new(void)
+{
+	/* The lowest that is not in use: the same in a replay only because the record says it. */
+	for (uint32_t lane = 1; lane < ft_log.lane_count; lane++) {
+		uint32_t gone = FT_GONE;
+		if (atomic_compare_exchange_strong(&ft_threads[lane].activity, &gone, FT_IN_REAL)) {
+			ft_lane_claim(lane);
+			return lane;
+		}
+	}
+	return UINT32_MAX;
+}
+
+/* From here on it counts; it holds still until it has begun, unless a replay has to wait for it. */
+void ft_lane_claim(uint32_t lane)
+{
+	uint32_t count = atomic_load(&ft_thread_count);
+	atomic_store(&ft_threads[lane].activity, ft_mode_word() == LOG_MODE_RECORD ? FT_IN_REAL : FT_RUNS);
+	while (count <= lane && !atomic_compare_exchange_weak(&ft_thread_count, &count, lane + 1))
+		;
+}
+
+void ft_lane_begin(struct ft_thread *t, uint32_t lane)
+{
+	t->lane = lane;
+	t->elided = 0;
+	t->in_solo = false;
+	t->peeked = false;
+	memset(t->clock_ns, 0, sizeof t->clock_ns);
+	t->pace_ns = 0;
+	t->uses++;
+	atomic_store(&t->kernel_tid, (int32_t)ft_syscall(SYS_gettid));
+	atomic_store(&t->solo_reached, 0);
+	if (ft_mode_word() == LOG_MODE_RECORD) {
+		atomic_store(&ft_log.lanes[lane].kernel_tid, (uint32_t)atomic_load(&t->kernel_tid));
+		atomic_store(&ft_log.lanes[lane].state, LOG_LANE_ACTIVE);
+	}
+	if (lane == 0)
+		ft_lane_claim(0);
+	ft_me = t;
+	ft_real_end();
+}
+
+void ft_lane_end(struct ft_thread *t)
+{
+	ft_me = NULL;
+	if (ft_mode_word() == LOG_MODE_RECORD)
+		atomic_store(&ft_log.lanes[t->lane].state, LOG_LANE_ENDED);
+	atomic_store(&t->activity, FT_GONE);
+}

@@ -1,0 +1,77 @@
+/*
+ * The log has ended: make real what only the log knew. Every thread holds still. Channels lose what has been read from
+ * them; listeners that are placeholders are made anew; connections that are placeholders become closed ones, unless
+ * somebody hands over the real ones; epoll sets get what they should watch.
+ */
+#include "recorder/real.h"
+
+#include <netinet/in.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+void ft_channel_drain(int fd);
+
+static int make_listener(struct ft_descriptor *d)
+{
+	int one = 1, fd = REAL(socket)(d->domain, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -1;
+	REAL(setsockopt)(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+	if (d->domain == AF_INET6)
+		REAL(setsockopt)(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
+	if (REAL(bind)(fd, (struct sockaddr *)d->address, d->address_bytes) != 0 || REAL(listen)(fd, d->backlog) != 0) {
+		ft_write_line("ftrec: a listener cannot be made again: %s\n", strerror(errno));
+		REAL(close)(fd);
+		return -1;
+	}
+	return fd;
+}
+
+/* Reads end of file, and writes EPIPE: the peer is not there. */
+static int make_closed(void)
+{
+	int pair[2];
+	if (REAL(socketpair)(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) != 0)
+		return -1;
+	REAL(close)(pair[1]);
+	return pair[0];
+}
+
+static void make_real(int fd)
+{
+	struct ft_descriptor *d = ft_descriptor(fd);
+	if (d->kind == FT_CHANNEL)
+		ft_channel_drain(fd);
+	if (d->placeholder && (d->kind == FT_SOCKET || d->kind == FT_LISTENER)) {
+		int real = d->kind == FT_LISTENER ? make_listener(d) : make_closed();
+		if (real >= 0) {
+			ft_move(real, fd);
+			d->placeholder = false;
+		}
+	}
+	if (d->kind != FT_SOCKET && d->kind != FT_LISTENER && d->kind != FT_INPUT)
+		return;
+	struct epoll_event event = {.events = d->events, .data.u64 = (uint64_t)fd};
+	if (d->watched && REAL(epoll_ctl)(d->epoll, EPOLL_CTL_ADD, fd, &event) != 0 && errno == EEXIST)
+		REAL(epoll_ctl)(d->epoll, EPOLL_CTL_MOD, fd, &event);
+	else if (!d->watched && d->epoll >= 0)
+		REAL(epoll_ctl)(d->epoll, EPOLL_CTL_DEL, fd, &event);
+}
+
+void ft_go_live(void)
+{
+	struct ft_thread *me = ft_me;
+	ft_me = NULL;
+	ft_clocks_go_live();
+	for (int fd = 0; fd < FT_DESCRIPTORS_MAX; fd++)
+		if (ft_descriptors[fd].kind != FT_UNKNOWN)
+			make_real(fd);
+	/* Recording goes on from where each thread stands: what was not reached never happened. */
+	if (atomic_load(&ft_log.header->after_replay) == LOG_MODE_RECORD)
+		for (uint32_t i = 0; i < ft_log.lane_count; i++) {
+			atomic_store(&ft_log.lanes[i].head, ft_threads[i].position);
+			ft_threads[i].end = 0;
+			ft_threads[i].peeked = false;
+		}
+	ft_me = me;
+}

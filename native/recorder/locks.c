@@ -1,0 +1,343 @@
+/*
+ * Mutexes, read-write locks, spin locks and condition variables. The order in which threads acquire an object is its
+ * version; releases need no record. An acquisition by the last owner is only counted (see `elided`): its order follows from
+ * the owner's own.
+ */
+#include "recorder/real.h"
+
+static void count_elided(struct ft_thread *t)
+{
+	if (++t->elided == UINT8_MAX)
+		ft_put_bare(LOG_FLUSH, 0);
+}
+
+/* After a real acquisition. False: restored meanwhile; give it back and take the replay's way. */
+bool ft_acquired(uint8_t kind, const void *address)
+{
+	struct ft_thread *t = ft_me;
+	enum log_mode mode = ft_mode_word();
+	if (unlikely(mode != LOG_MODE_RECORD))
+		return mode != LOG_MODE_REPLAY;
+	uint32_t id = ft_object_of(address);
+	struct ft_object *object = &ft_objects[id];
+	/* Shared locks have no owner that excludes others: each acquisition is recorded. */
+	bool exclusive = kind == LOG_LOCK || kind == LOG_WRITE_LOCK;
+	if (exclusive && ft_elides && atomic_load_explicit(&object->owner, memory_order_relaxed) == t->lane + 1 &&
+	    t->solo == atomic_load_explicit(&ft_solo_begun, memory_order_relaxed)) {
+		atomic_store_explicit(&object->version, atomic_load_explicit(&object->version, memory_order_relaxed) + 1,
+		                      memory_order_release);
+		count_elided(t);
+		return true;
+	}
+	if (!ft_put_sync(kind, id, id, 0))
+		return false;
+	atomic_store_explicit(&object->owner, exclusive ? t->lane + 1 : 0, memory_order_relaxed);
+	return true;
+}
+
+/* Replay, for an acquisition that was only counted. */
+static void acquired_again(const void *address)
+{
+	struct ft_object *object = &ft_objects[ft_object_of(address)];
+	ft_me->elided++;
+	atomic_fetch_add(&object->version, 1);
+}
+
+static void wrong_object(const struct log_event *e, const void *address)
+{
+	struct ft_sides mine = {.what = "another object at this place", .kind = e->record.kind,
+		.object = ft_object_of(address)};
+	ft_diverged(&mine, e);
+}
+
+struct lock {
+	uint8_t kind;
+	void *address;
+	int (*try)(void *);
+	int (*acquire)(void *);
+	int (*release)(void *);
+};
+
+static int acquire_really(const struct lock *lock)
+{
+	ft_real_begin();
+	int result = lock->acquire(lock->address);
+	ft_real_end();
+	return result;
+}
+
+/* Replay: 0 or the recorded failure; -1 when the log has ended. */
+static int acquire_again(const struct lock *lock)
+{
+	uint8_t coming = 0;
+	/* Once more after what is passed on the way: a signal's handler may come before an acquisition that is only counted. */
+	for (int round = 0; round < 2; round++) {
+		if (ft_next_is_elided(lock->address)) {
+			acquire_really(lock);
+			acquired_again(lock->address);
+			return 0;
+		}
+		if (round == 0 && (coming = ft_coming()) == 0)
+			return -1;
+	}
+	if (coming == LOG_TRY_FAILED) {
+		const struct log_event *e = ft_take(LOG_TRY_FAILED, FT_ANY);
+		if (e == NULL)
+			return -1;
+		int result = e->sync.result;
+		ft_done(e);
+		return result;
+	}
+	const struct log_event *e = ft_take(lock->kind, FT_ANY);
+	if (e == NULL)
+		return -1;
+	if (!ft_object_is(lock->address, e->record.object))
+		wrong_object(e, lock->address);
+	acquire_really(lock);
+	bool exclusive = lock->kind == LOG_LOCK || lock->kind == LOG_WRITE_LOCK;
+	atomic_store(&ft_objects[e->record.object].owner, exclusive ? ft_me->lane + 1 : 0);
+	ft_done(e);
+	return 0;
+}
+
+static int locked(const struct lock *lock)
+{
+	FT_CALL {
+		if (mode == LOG_MODE_LIVE)
+			return lock->acquire(lock->address);
+		if (mode == LOG_MODE_REPLAY) {
+			int result = acquire_again(lock);
+			if (result < 0)
+				continue;
+			ft_solo_replay_begin(ft_me, true);
+			return result;
+		}
+		int result = lock->try(lock->address);
+		bool solo = ft_me->in_solo;
+		if (result != 0)
+			result = acquire_really(lock);
+		if (result != 0) {
+			if (ft_put_sync(LOG_TRY_FAILED, 0, FT_NO_TURN, result))
+				return result;
+			continue;
+		}
+		if (ft_acquired(lock->kind, lock->address)) {
+			/* A timer's callback that had to wait for a lock goes on alone afterwards. */
+			if (solo && !ft_me->in_solo)
+				ft_solo_after_wait(ft_me, true);
+			return 0;
+		}
+		lock->release(lock->address);
+	}
+}
+
+static int tried(const struct lock *lock)
+{
+	FT_CALL {
+		if (mode == LOG_MODE_LIVE)
+			return lock->try(lock->address);
+		if (mode == LOG_MODE_REPLAY) {
+			int result = acquire_again(lock);
+			if (result < 0)
+				continue;
+			return result;
+		}
+		int result = lock->try(lock->address);
+		if (result != 0) {
+			if (ft_put_sync(LOG_TRY_FAILED, 0, FT_NO_TURN, result))
+				return result;
+			continue;
+		}
+		if (ft_acquired(lock->kind, lock->address))
+			return 0;
+		lock->release(lock->address);
+	}
+}
+
+#define IS_RECORDED (ft_me != NULL && !ft_is_outsider(__builtin_return_address(0)))
+#define LOCK(a_kind, object, prefix, try_name, acquire_name) \
+	(struct lock){.kind = (a_kind), .address = (object), .try = (int (*)(void *))REAL(try_name), \
+		.acquire = (int (*)(void *))REAL(acquire_name), .release = (int (*)(void *))REAL(prefix##_unlock)}
+
+FT_PUBLIC int pthread_mutex_lock(pthread_mutex_t *mutex)
+{
+	if (!IS_RECORDED)
+		return REAL(pthread_mutex_lock)(mutex);
+	struct lock lock = LOCK(LOG_LOCK, mutex, pthread_mutex, pthread_mutex_trylock, pthread_mutex_lock);
+	return locked(&lock);
+}
+
+FT_PUBLIC int pthread_mutex_trylock(pthread_mutex_t *mutex)
+{
+	if (!IS_RECORDED)
+		return REAL(pthread_mutex_trylock)(mutex);
+	struct lock lock = LOCK(LOG_LOCK, mutex, pthread_mutex, pthread_mutex_trylock, pthread_mutex_lock);
+	return tried(&lock);
+}
+
+FT_PUBLIC int pthread_mutex_timedlock(pthread_mutex_t *mutex, const struct timespec *until)
+{
+	if (!IS_RECORDED)
+		return REAL(pthread_mutex_timedlock)(mutex, until);
+	struct lock lock = LOCK(LOG_LOCK, mutex, pthread_mutex, pthread_mutex_trylock, pthread_mutex_lock);
+	FT_CALL {
+		if (mode == LOG_MODE_LIVE)
+			return REAL(pthread_mutex_timedlock)(mutex, until);
+		if (mode == LOG_MODE_REPLAY) {
+			int result = acquire_again(&lock);
+			if (result >= 0)
+				return result;
+			continue;
+		}
+		ft_real_begin();
+		int result = REAL(pthread_mutex_timedlock)(mutex, until);
+		ft_real_end();
+		if (result == 0 ? ft_acquired(LOG_LOCK, mutex) : ft_put_sync(LOG_TRY_FAILED, 0, FT_NO_TURN, result))
+			return result;
+		if (result == 0)
+			REAL(pthread_mutex_unlock)(mutex);
+	}
+}
+
+FT_PUBLIC int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attributes)
+{
+	if (IS_RECORDED)
+		ft_object_forget(mutex);
+	return REAL(pthread_mutex_init)(mutex, attributes);
+}
+
+FT_PUBLIC int pthread_rwlock_rdlock(pthread_rwlock_t *rwlock)
+{
+	if (!IS_RECORDED)
+		return REAL(pthread_rwlock_rdlock)(rwlock);
+	struct lock lock = LOCK(LOG_READ_LOCK, rwlock, pthread_rwlock, pthread_rwlock_tryrdlock, pthread_rwlock_rdlock);
+	return locked(&lock);
+}
+
+FT_PUBLIC int pthread_rwlock_wrlock(pthread_rwlock_t *rwlock)
+{
+	if (!IS_RECORDED)
+		return REAL(pthread_rwlock_wrlock)(rwlock);
+	struct lock lock = LOCK(LOG_WRITE_LOCK, rwlock, pthread_rwlock, pthread_rwlock_trywrlock, pthread_rwlock_wrlock);
+	return locked(&lock);
+}
+
+FT_PUBLIC int pthread_rwlock_tryrdlock(pthread_rwlock_t *rwlock)
+{
+	if (!IS_RECORDED)
+		return REAL(pthread_rwlock_tryrdlock)(rwlock);
+	struct lock lock = LOCK(LOG_READ_LOCK, rwlock, pthread_rwlock, pthread_rwlock_tryrdlock, pthread_rwlock_rdlock);
+	return tried(&lock);
+}
+
+FT_PUBLIC int pthread_rwlock_trywrlock(pthread_rwlock_t *rwlock)
+{
+	if (!IS_RECORDED)
+		return REAL(pthread_rwlock_trywrlock)(rwlock);
+	struct lock lock = LOCK(LOG_WRITE_LOCK, rwlock, pthread_rwlock, pthread_rwlock_trywrlock, pthread_rwlock_wrlock);
+	return tried(&lock);
+}
+
+FT_PUBLIC int pthread_rwlock_init(pthread_rwlock_t *rwlock, const pthread_rwlockattr_t *attributes)
+{
+	if (IS_RECORDED)
+		ft_object_forget(rwlock);
+	return REAL(pthread_rwlock_init)(rwlock, attributes);
+}
+
+FT_PUBLIC int pthread_spin_lock(pthread_spinlock_t *spin)
+{
+	if (!IS_RECORDED)
+		return REAL(pthread_spin_lock)(spin);
+	struct lock lock = LOCK(LOG_LOCK, (void *)spin, pthread_spin, pthread_spin_trylock, pthread_spin_lock);
+	return locked(&lock);
+}
+
+FT_PUBLIC int pthread_spin_trylock(pthread_spinlock_t *spin)
+{
+	if (!IS_RECORDED)
+		return REAL(pthread_spin_trylock)(spin);
+	struct lock lock = LOCK(LOG_LOCK, (void *)spin, pthread_spin, pthread_spin_trylock, pthread_spin_lock);
+	return tried(&lock);
+}
+
+/* ---- condition variables: in a replay nobody waits really, so nobody is woken either */
+
+struct wait {
+	pthread_cond_t *condition;
+	pthread_mutex_t *mutex;
+	const struct timespec *until;
+	const clockid_t *clock;
+};
+
+static int wait_really(const struct wait *wait)
+{
+	if (wait->clock != NULL)
+		return REAL(pthread_cond_clockwait)(wait->condition, wait->mutex, *wait->clock, wait->until);
+	if (wait->until != NULL)
+		return REAL(pthread_cond_timedwait)(wait->condition, wait->mutex, wait->until);
+	return REAL(pthread_cond_wait)(wait->condition, wait->mutex);
+}
+
+/* The mutex is free. -1: the log has ended while the thread waited. */
+static int wait_again(const struct wait *wait)
+{
+	const struct log_event *e = ft_take(LOG_WAIT_END, FT_ANY);
+	if (e == NULL)
+		return -1;
+	if (!ft_object_is(wait->mutex, e->record.object))
+		wrong_object(e, wait->mutex);
+	int result = e->sync.result;
+	struct lock lock = LOCK(LOG_LOCK, wait->mutex, pthread_mutex, pthread_mutex_trylock, pthread_mutex_lock);
+	acquire_really(&lock);
+	atomic_store(&ft_objects[e->record.object].owner, ft_me->lane + 1);
+	ft_done(e);
+	ft_solo_replay_begin(ft_me, true);
+	return result;
+}
+
+static int waited(const struct wait *wait)
+{
+	enum log_mode mode = ft_enter();
+	if (mode == LOG_MODE_LIVE)
+		return wait_really(wait);
+	if (mode == LOG_MODE_RECORD) {
+		atomic_store(&ft_me->condition, wait->condition);
+		ft_real_begin();
+		int result = wait_really(wait);
+		ft_real_end();
+		atomic_store(&ft_me->condition, NULL);
+		uint32_t id = ft_object_of(wait->mutex);
+		if (ft_put_sync(LOG_WAIT_END, id, id, result)) {
+			atomic_store(&ft_objects[id].owner, ft_me->lane + 1);
+			ft_solo_after_wait(ft_me, result == ETIMEDOUT);
+			return result;
+		}
+	}
+	REAL(pthread_mutex_unlock)(wait->mutex);
+	int result = wait_again(wait);
+	if (result >= 0)
+		return result;
+	/* Waking for no reason is allowed, and the application looks again. Recording goes on with this acquisition. */
+	struct lock lock = LOCK(LOG_LOCK, wait->mutex, pthread_mutex, pthread_mutex_trylock, pthread_mutex_lock);
+	return locked(&lock);
+}
+
+FT_PUBLIC int pthread_cond_wait(pthread_cond_t *condition, pthread_mutex_t *mutex)
+{
+	struct wait wait = {condition, mutex, NULL, NULL};
+	return IS_RECORDED ? waited(&wait) : wait_really(&wait);
+}
+
+FT_PUBLIC int pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex, const struct timespec *until)
+{
+	struct wait wait = {condition, mutex, until, NULL};
+	return IS_RECORDED ? waited(&wait) : wait_really(&wait);
+}
+
+FT_PUBLIC int pthread_cond_clockwait(pthread_cond_t *condition, pthread_mutex_t *mutex, clockid_t clock,
+                                     const struct timespec *until)
+{
+	struct wait wait = {condition, mutex, until, &clock};
+	return IS_RECORDED ? waited(&wait) : wait_really(&wait);
+}

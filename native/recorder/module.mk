@@ -1,0 +1,18 @@
+RECORDER_SRCS := $(addprefix recorder/,real.c start.c lane.c replay.c solo.c live.c objects.c checksum.c descriptors.c streams.c \
+  sockets.c polls.c opens.c clocks.c locks.c threads.c process.c signals.c)
+
+LIBRARIES += libftrec.so
+libftrec.so_SRCS = $(RECORDER_SRCS) log/file.c log/reader.c $(CRC_SRCS)
+libftrec.so_LDLIBS = -Wl,--no-as-needed -l:libdl.so.2 -l:libpthread.so.0 -Wl,-Bsymbolic -Wl,--version-script=recorder/exports.map
+
+FIXTURES += recorder-load recorder-cost
+recorder-cost_SRCS = recorder/test/cost.c
+recorder-cost_LDLIBS = -lpthread
+recorder-load_SRCS = recorder/test/load.c
+
+# One small program per feature; test/run.sh runs each recorded, replayed from its start, and from a checkpoint.
+RECORDER_PROGRAMS := mutex rwlock condition semaphore threads clocks channels sockets children files timer
+FIXTURES += $(addprefix recorder-program-,$(RECORDER_PROGRAMS))
+$(foreach name,$(RECORDER_PROGRAMS),$(eval recorder-program-$(name)_SRCS = recorder/test/programs/$(name).c))
+$(foreach name,$(RECORDER_PROGRAMS),$(eval recorder-program-$(name)_LDLIBS = -lpthread))
+TEST_SCRIPTS += recorder/test/symbols.sh recorder/test/run.sh

@@ -1,0 +1,92 @@
+/*
+ * Which object is at an address, and its version. Ids are given in the order of first use; a replay learns them from the
+ * records, so that addresses may differ. An address that is initialised again becomes a new object.
+ */
+#include "recorder/recorder.h"
+
+enum { SLOTS = 1 << 18, PROBES_MAX = 512 };
+
+struct slot {
+	_Atomic(const void *) address;
+	_Atomic uint32_t id; /* 0: none yet */
+};
+static struct slot slots[SLOTS];
+struct ft_object ft_objects[LOG_OBJECTS_MAX];
+static _Atomic uint32_t last_id;
+
+static struct slot *slot_of(const void *address)
+{
+	uint64_t hash = ((uint64_t)address >> 3) * 0x9e3779b97f4a7c15ull >> 46;
+	for (unsigned probe = 0; probe < PROBES_MAX; probe++) {
+		struct slot *slot = &slots[(hash + probe) % SLOTS];
+		const void *there = atomic_load_explicit(&slot->address, memory_order_acquire);
+		if (there == address)
+			return slot;
+		if (there == NULL && (atomic_compare_exchange_strong(&slot->address, &there, address) || there == address))
+			return slot;
+	}
+	return NULL;
+}
+
+uint32_t ft_object_new(void)
+{
+	uint32_t id = atomic_fetch_add(&last_id, 1) + 1;
+	if (id < LOG_OBJECTS_MAX)
+		return id;
+	ft_lost(LOG_LOSS_OBJECTS);
+	return LOG_OBJECTS_MAX - 1;
+}
+
+uint32_t ft_object_of(const void *address)
+{
+	struct slot *slot = slot_of(address);
+	if (slot == NULL) {
+		ft_lost(LOG_LOSS_OBJECTS);
+		return LOG_OBJECTS_MAX - 1;
+	}
+	uint32_t id = atomic_load_explicit(&slot->id, memory_order_acquire);
+	if (id != 0)
+		return id;
+	uint32_t mine = ft_object_new();
+	return atomic_compare_exchange_strong(&slot->id, &id, mine) ? mine : id;
+}
+
+bool ft_object_is(const void *address, uint32_t id)
+{
+	struct slot *slot = slot_of(address);
+	if (slot == NULL || id >= LOG_OBJECTS_MAX)
+		return false;
+	uint32_t there = atomic_load(&slot->id);
+	if (there != 0)
+		return there == id;
+	atomic_store(&slot->id, id);
+	uint32_t last = atomic_load(&last_id);
+	while (last < id && !atomic_compare_exchange_weak(&last_id, &last, id))
+		;
+	return true;
+}
+
+static struct slot *find(const void *address)
+{
+	uint64_t hash = ((uint64_t)address >> 3) * 0x9e3779b97f4a7c15ull >> 46;
+	for (unsigned probe = 0; probe < PROBES_MAX; probe++) {
+		struct slot *slot = &slots[(hash + probe) % SLOTS];
+		const void *there = atomic_load_explicit(&slot->address, memory_order_acquire);
+		if (there == NULL || there == address)
+			return there == NULL ? NULL : slot;
+	}
+	return NULL;
+}
+
+uint32_t ft_object_known(const void *address)
+{
+	struct slot *slot = find(address);
+	return slot == NULL ? 0 : atomic_load(&slot->id);
+}
+
+void ft_object_forget(const void *address)
+{
+	struct slot *slot = find(address);
+	if (slot != NULL)
+		atomic_store(&slot->id, 0);
+}

@@ -1,0 +1,276 @@
+/*
+ * libftrec.so: preloaded into an application, it records what the application meets from outside (docs/log-format.md),
+ * or feeds it from such a record. This is what its files share.
+ *
+ * Invariants, on which everything rests:
+ *  - What is in memory here is private and is saved by a checkpoint; the log and its mode word are shared and are not.
+ *  - After every real call the mode is read again, by the functions that append. If they return false this is a restored
+ *    process that was in that call: undo its effect, and take the replay's way.
+ *  - Nothing between the reading of the mode and the end of an append depends on anything but private memory.
+ *  - A thread of which `ft_me` is NULL is not recorded: its calls go straight through.
+ *  - The recorder allocates nothing after its start, and calls no interposed function by its public name.
+ */
+#ifndef FT_RECORDER_H
+#define FT_RECORDER_H
+#undef _FORTIFY_SOURCE /* the functions are defined here: no inline versions of them */
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <time.h>
+
+#include "log/reader.h"
+
+#pragma GCC visibility push(hidden)
+
+/* Not the newest symbols, which came with glibc 2.34: the library must load into 2.31. */
+#ifdef __x86_64__
+__asm__(".symver dlsym,dlsym@GLIBC_2.2.5");
+__asm__(".symver dlvsym,dlvsym@GLIBC_2.2.5");
+__asm__(".symver pthread_attr_setstacksize,pthread_attr_setstacksize@GLIBC_2.2.5");
+#endif
+
+#define FT_PUBLIC __attribute__((visibility("default")))
+#define FT_TLS __attribute__((tls_model("initial-exec")))
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#define FT_CLOCKS 3
+#define FT_OWED_MAX 64
+#define FT_THREADS_MAX LOG_LANES_MAX
+#define FT_DESCRIPTORS_MAX 65536
+#define FT_INPUT_BYTES_MAX (LOG_RECORD_BYTES_MAX - 64) /* one record; a read of more is cut */
+
+/* What a thread is doing, as the end of a replay is found out from it. */
+enum ft_activity {
+	FT_RUNS,
+	FT_IN_REAL,   /* recording: in a call that may block. Replay: in one that is executed and may block */
+	FT_AT_TURN,   /* replay: waits for an object's version */
+	FT_AT_END,    /* replay: its lane has nothing more */
+	FT_GONE,
+};
+
+struct ft_thread {
+	uint32_t lane;
+	uint64_t position; /* in the lane; what is before it is published, or consumed */
+	uint8_t *at;       /* where that is, or NULL: look it up */
+	uint64_t left;     /* bytes from `at` to the segment's end */
+	uint64_t ordinal;  /* records up to here */
+	uint64_t checked;  /* position of the end of the last CHECK */
+	uint32_t crc;      /* of the bytes since then, up to crc_from */
+	const uint8_t *crc_from;
+	uint32_t elided;   /* acquisitions since the last record */
+	uint64_t clock_ns[FT_CLOCKS];
+	uint64_t solo;     /* the last solo section that this lane's log knows of */
+	uint64_t solo_deadline_ns;
+	bool in_solo;
+	/* Replay. */
+	bool peeked;
+	struct log_event next;
+	uint64_t next_bytes;
+	uint64_t end;
+	uint64_t verified, verified_bytes, events;
+	struct {
+		uint32_t id, until;
+	} owed[FT_OWED_MAX]; /* at the lane's end: which acquisitions, counted but not recorded, others' records prove */
+	uint32_t owed_count;
+	bool owed_known;
+	uint64_t pace_stamp, pace_ns;
+	/* Seen by other threads. */
+	_Atomic uint32_t activity;
+	_Atomic uint32_t solo_reached;
+	_Atomic(pthread_cond_t *) condition; /* in a real wait on this one */
+	_Atomic int32_t kernel_tid;
+	_Atomic uint32_t turn_object, turn_version;
+	_Atomic uint64_t signals; /* pending for this thread, by number */
+	uint32_t uses; /* of this lane */
+} __attribute__((aligned(128))); /* no two threads share a line */
+
+extern __thread struct ft_thread *ft_me FT_TLS;
+extern struct ft_thread ft_threads[FT_THREADS_MAX];
+extern _Atomic uint32_t ft_thread_count; /* lanes 0 … n-1 have been used */
+extern struct log_file ft_log;
+extern _Atomic uint32_t ft_stop_requested; /* somebody wants the other threads to hold still */
+extern _Atomic uint64_t ft_solo_begun, ft_solo_done;
+
+/* start.c */
+bool ft_is_outsider(const void *caller); /* code that is not recorded: allocators, the recorder itself, the loader */
+uint64_t ft_now_ns(void);
+uint64_t ft_ticks(void);
+long ft_syscall(long number, ...);
+void ft_write_line(const char *format, ...) __attribute__((format(printf, 1, 2))); /* to stderr, for a person */
+void ft_child_starts(uint32_t lane);
+
+static inline enum log_mode ft_mode_word(void)
+{
+	return (enum log_mode)atomic_load_explicit(&ft_log.header->mode, memory_order_acquire);
+}
+
+/* replay.c */
+extern _Atomic uint32_t ft_ending; /* the end of a replay is being made: nobody moves */
+void ft_run_again(struct ft_thread *t);
+
+/* solo.c */
+void ft_hold_still(struct ft_thread *t);
+void ft_solo_after_wait(struct ft_thread *t, bool timer_is_due);
+void ft_solo_finish(struct ft_thread *t);
+void ft_solo_pass(struct ft_thread *t, uint64_t section);
+void ft_solo_replay_begin(struct ft_thread *t, bool holds_lock);
+void ft_solo_reset(void);
+
+/* signals.c */
+void ft_signals_kick(void); /* helper: a thread that sits in a call has signals to handle */
+void ft_signals_run(struct ft_thread *t);
+void ft_signals_replay(struct ft_thread *t, const struct log_event *event);
+
+/* Where every interposed call begins: the mode for this thread. LIVE also stands for "not recorded". */
+static inline enum log_mode ft_enter(void)
+{
+	struct ft_thread *t = ft_me;
+	if (t == NULL)
+		return LOG_MODE_LIVE;
+	if (unlikely(atomic_load_explicit(&ft_stop_requested, memory_order_acquire)) && !t->in_solo)
+		ft_hold_still(t);
+	if (unlikely(atomic_load_explicit(&t->signals, memory_order_relaxed) != 0))
+		ft_signals_run(t);
+	enum log_mode mode = ft_mode_word();
+	return mode == LOG_MODE_STOPPED ? LOG_MODE_LIVE : mode;
+}
+/* Around a real call that may block: the thread counts as still meanwhile. */
+static inline void ft_real_begin(void)
+{
+	if (ft_me == NULL)
+		return;
+	if (unlikely(ft_me->in_solo))
+		ft_solo_finish(ft_me);
+	atomic_store_explicit(&ft_me->activity, FT_IN_REAL, memory_order_release);
+}
+static inline void ft_real_end(void)
+{
+	if (ft_me == NULL)
+		return;
+	atomic_store_explicit(&ft_me->activity, FT_RUNS, memory_order_seq_cst);
+	if (unlikely(atomic_load_explicit(&ft_ending, memory_order_seq_cst)))
+		ft_run_again(ft_me);
+	if (unlikely(atomic_load_explicit(&ft_stop_requested, memory_order_seq_cst)))
+		ft_hold_still(ft_me);
+	if (unlikely(atomic_load_explicit(&ft_me->signals, memory_order_relaxed) != 0))
+		ft_signals_run(ft_me);
+}
+
+/* lane.c: recording. All return false if the mode has become REPLAY, true if recorded, or LIVE and not recorded. */
+#define FT_NO_TURN UINT32_MAX
+/* With a turn, the last word is a log_sync, and gets the version of that object. */
+bool ft_put(uint8_t kind, uint32_t object, uint64_t *words, uint32_t word_count, uint32_t turn, const struct iovec *payload,
+            int count);
+bool ft_put_bare(uint8_t kind, uint32_t object);
+bool ft_put_value(uint8_t kind, uint32_t object, uint64_t value);
+bool ft_put_sync(uint8_t kind, uint32_t object, uint32_t turn, int32_t result);
+bool ft_put_call(uint8_t kind, uint32_t object, long result, int error, const void *payload, size_t bytes);
+bool ft_put_callv(uint8_t kind, uint32_t object, long result, int error, const struct iovec *payload, int count);
+/* A call that takes a turn on an object. One that gives something up (close, write to a pipe) is put before it is made. */
+bool ft_put_turn(uint8_t kind, uint32_t object, long result, int error, uint32_t turn, const void *payload, size_t bytes);
+void ft_lost(enum log_loss why); /* the recording ends here; the application goes on */
+void ft_lane_begin(struct ft_thread *t, uint32_t lane);
+uint32_t ft_lane_new(void); /* UINT32_MAX: none is free */
+void ft_lane_claim(uint32_t lane); /* its thread is about to be made */
+void ft_lane_end(struct ft_thread *t);
+bool ft_thread_ends(struct ft_thread *t);
+
+/* replay.c. The record is good until ft_done(). NULL: the log has ended, and the mode is LIVE or RECORD: call ft_enter() again. */
+#define FT_ANY UINT32_MAX
+const struct log_event *ft_take(uint8_t kind, uint32_t object);
+/* The kind that comes next, without waiting for its turn; 0 at the end (and then the mode has changed). */
+uint8_t ft_coming(void);
+void ft_done(const struct log_event *event); /* consumed; gives the next version its turn */
+long ft_result(const struct log_event *event); /* the result, and errno; ends with ft_done() */
+bool ft_next_is_elided(const void *address); /* the acquisition that comes now was not recorded */
+const struct log_event *ft_peek(struct ft_thread *t); /* NULL at the end */
+bool ft_stands_before(const struct ft_thread *t, uint64_t section);
+void ft_wait_for_the_end(struct ft_thread *t); /* returns when the mode changes, or the log grows */
+void ft_replay_begins(void);
+void ft_replay_ends_if_all_still(bool settled);
+struct ft_sides {
+	const char *what;
+	uint8_t kind;
+	uint32_t object;
+	uint64_t got_bytes, got_crc;
+};
+_Noreturn void ft_diverged(const struct ft_sides *mine, const struct log_event *logged);
+void ft_stalled(void);
+void ft_replay_exits(void); /* the application ends, as it did when it was recorded */
+_Noreturn void ft_corrupt(const char *why);
+
+/* live.c */
+void ft_go_live(void);
+void ft_clocks_go_live(void);
+
+/* objects.c */
+struct ft_object {
+	_Atomic uint32_t version;
+	_Atomic uint32_t owner; /* lane + 1 of the last to acquire it */
+} __attribute__((aligned(64))); /* locks of different threads do not share a line; untouched ones cost nothing */
+extern struct ft_object ft_objects[LOG_OBJECTS_MAX];
+uint32_t ft_object_new(void);
+uint32_t ft_object_known(const void *address); /* 0: it has no id yet */
+uint32_t ft_object_of(const void *address); /* gives it an id if it has none */
+bool ft_object_is(const void *address, uint32_t id); /* learns it, or says that it is another */
+void ft_object_forget(const void *address);
+
+/* locks.c */
+extern bool ft_elides; /* the last owner's acquisitions are only counted */
+bool ft_acquired(uint8_t kind, const void *address);
+
+/* descriptors.c */
+enum ft_kind {
+	FT_UNKNOWN,  /* not recorded */
+	FT_SOCKET,   /* external: from the log */
+	FT_LISTENER,
+	FT_INPUT,    /* devices, /proc, timers, signals: reads from the log */
+	FT_STDOUT,   /* external output, inherited */
+	FT_CHANNEL,  /* pipe, eventfd, socket pair: bytes from the log, and executed */
+	FT_EPOLL,
+	FT_FILE,     /* executed */
+};
+struct ft_descriptor {
+	uint8_t kind;
+	bool placeholder;  /* stands for an external channel that only the log knows */
+	bool watched;      /* in an epoll set */
+	bool eventfd;
+	bool nonblocking;
+	uint32_t channel;  /* object id */
+	int32_t epoll;
+	uint32_t events;
+	uint64_t data;
+	int64_t debt;      /* replay: what the real channel still holds though it has been read by the log's account */
+	int domain, backlog;
+	uint32_t address_bytes;
+	uint8_t address[128]; /* a listener's, to make it anew */
+};
+extern struct ft_descriptor ft_descriptors[FT_DESCRIPTORS_MAX];
+static inline struct ft_descriptor *ft_descriptor(int fd)
+{
+	static struct ft_descriptor none;
+	return (unsigned)fd < FT_DESCRIPTORS_MAX ? &ft_descriptors[fd] : &none;
+}
+static inline uint8_t ft_kind_of(int fd) { return ft_descriptor(fd)->kind; }
+static inline bool ft_is_external(int fd)
+{
+	uint8_t kind = ft_kind_of(fd);
+	return kind >= FT_SOCKET && kind <= FT_STDOUT;
+}
+void ft_descriptor_set(int fd, enum ft_kind kind);
+void ft_descriptor_clear(int fd);
+enum ft_kind ft_descriptor_probe(int fd, const char *path); /* of a descriptor that was just opened */
+void ft_place(int fd); /* replay: puts a placeholder there */
+int ft_move(int from, int to); /* replay: an executed call's descriptor gets the number it had */
+
+/* checksum.c */
+uint32_t ft_checksum(const void *bytes, size_t count);
+uint32_t ft_checksum_more(uint32_t crc, const void *bytes, size_t count);
+uint32_t ft_checksum_of(const struct iovec *vector, int count, size_t *total);
+
+#pragma GCC visibility pop
+#endif

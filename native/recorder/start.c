@@ -1,0 +1,256 @@
+/*
+ * The beginning, and the helper thread. Without FTREC_LOG in the environment nothing is recorded and every call goes
+ * straight through. Only one process of the container owns lane 0: the first that comes, also after it has replaced its
+ * image by exec (an entry point written for a shell ends so).
+ */
+#include "recorder/real.h"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <link.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { HELPER_NS = 5000000, SETTLED_ROUNDS = 20, /* a thread in a real call may only have to be scheduled */ STALL_NS_DEFAULT = 2000000000, KICK_SIGNAL = 61, OUTSIDERS_MAX = 8 };
+
+__thread struct ft_thread *ft_me FT_TLS;
+struct ft_thread ft_threads[FT_THREADS_MAX];
+_Atomic uint32_t ft_thread_count;
+struct log_file ft_log;
+
+static struct range {
+	uintptr_t from, to;
+} outsiders[OUTSIDERS_MAX];
+static int outsider_count;
+bool ft_elides;
+static uint64_t stall_ns = STALL_NS_DEFAULT;
+static _Atomic int32_t helper_tid;
+
+uint64_t ft_now_ns(void)
+{
+	struct timespec now;
+	REAL(clock_gettime)(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t ft_ticks(void)
+{
+#ifdef __x86_64__
+	return __builtin_ia32_rdtsc();
+#else
+	return ft_now_ns();
+#endif
+}
+
+long ft_syscall(long number, ...)
+{
+	va_list a;
+	va_start(a, number);
+	long arguments[6];
+	for (int i = 0; i < 6; i++)
+		arguments[i] = va_arg(a, long);
+	va_end(a);
+	return syscall(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
+}
+
+void ft_write_line(const char *format, ...)
+{
+	char line[LOG_PAGE_BYTES + 64];
+	va_list arguments;
+	va_start(arguments, format);
+	int bytes = vsnprintf(line, sizeof line, format, arguments);
+	va_end(arguments);
+	if (bytes > 0)
+		ft_syscall(SYS_write, 2L, line, (long)((size_t)bytes < sizeof line ? (size_t)bytes : sizeof line - 1));
+}
+
+/* Allocators and the loader take locks at times of their own; what they do is not part of what is replayed. */
+static int find_outsider(struct dl_phdr_info *info, size_t size, void *unused)
+{
+	static const char *const names[] = {"jemalloc", "tcmalloc", "mimalloc", "libftrec", "ld-linux", "libgcc_s"};
+	(void)size;
+	(void)unused;
+	for (unsigned n = 0; n < sizeof names / sizeof *names && outsider_count < OUTSIDERS_MAX; n++) {
+		if (strstr(info->dlpi_name, names[n]) == NULL)
+			continue;
+		struct range range = {UINTPTR_MAX, 0};
+		for (int i = 0; i < info->dlpi_phnum; i++) {
+			uintptr_t from = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr, to = from + info->dlpi_phdr[i].p_memsz;
+			if (info->dlpi_phdr[i].p_type != PT_LOAD)
+				continue;
+			range.from = from < range.from ? from : range.from;
+			range.to = to > range.to ? to : range.to;
+		}
+		outsiders[outsider_count++] = range;
+		break;
+	}
+	return 0;
+}
+
+bool ft_is_outsider(const void *caller)
+{
+	for (int i = 0; i < outsider_count; i++)
+		if ((uintptr_t)caller - outsiders[i].from < outsiders[i].to - outsiders[i].from)
+			return true;
+	return false;
+}
+
+/* ---- the helper: kicks what sits in calls from before a checkpoint, and finds the end of a replay, or that it stalls */
+
+static void kick(void)
+{
+	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++) {
+		struct ft_thread *t = &ft_threads[i];
+		if (atomic_load(&t->activity) != FT_IN_REAL)
+			continue;
+		pthread_cond_t *condition = atomic_load(&t->condition);
+		if (condition != NULL)
+			REAL(pthread_cond_broadcast)(condition);
+		else
+			ft_syscall(SYS_tgkill, ft_syscall(SYS_getpid), (long)atomic_load(&t->kernel_tid), (long)KICK_SIGNAL);
+	}
+}
+
+static uint64_t events_so_far(void)
+{
+	uint64_t events = 0;
+	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++)
+		events += *(volatile uint64_t *)&ft_threads[i].position;
+	return events;
+}
+
+static void watch_replay(void)
+{
+	static uint64_t events, since_ns;
+	static int rounds;
+	uint64_t now = ft_now_ns(), seen = events_so_far();
+	ft_replay_begins();
+	kick();
+	if (seen != events || since_ns == 0) {
+		events = seen;
+		since_ns = now;
+		rounds = 0;
+		return;
+	}
+	if (++rounds >= SETTLED_ROUNDS)
+		ft_replay_ends_if_all_still(true);
+	if (ft_mode_word() != LOG_MODE_REPLAY)
+		since_ns = 0;
+	else if (now - since_ns > stall_ns)
+		ft_stalled();
+}
+
+static void *helper(void *unused)
+{
+	struct timespec nap = {0, HELPER_NS};
+	(void)unused;
+	atomic_store(&helper_tid, (int32_t)ft_syscall(SYS_gettid));
+	for (;;) {
+		ft_syscall(SYS_nanosleep, &nap, NULL);
+		if (ft_mode_word() == LOG_MODE_REPLAY)
+			watch_replay();
+		else
+			ft_signals_kick();
+	}
+	return NULL;
+}
+
+static void kicked(int number) { (void)number; }
+
+static int start_helper(void)
+{
+	struct sigaction action = {.sa_handler = kicked};
+	sigset_t all, before;
+	pthread_attr_t attributes;
+	pthread_t thread;
+	sigfillset(&action.sa_mask);
+	if (REAL(sigaction)(KICK_SIGNAL, &action, NULL) != 0)
+		return -1;
+	sigfillset(&all);
+	REAL(pthread_sigmask)(SIG_BLOCK, &all, &before);
+	pthread_attr_init(&attributes);
+	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstacksize(&attributes, 128 << 10);
+	int failed = REAL(pthread_create)(&thread, &attributes, helper, NULL);
+	pthread_attr_destroy(&attributes);
+	REAL(pthread_sigmask)(SIG_SETMASK, &before, NULL);
+	return failed;
+}
+
+/* ---- the start */
+
+static void measure_ticks(void)
+{
+	struct timespec real;
+	uint64_t from_ns = ft_now_ns(), from = ft_ticks();
+	while (ft_now_ns() - from_ns < 1000000)
+		;
+	uint64_t ticks = ft_ticks() - from, ns = ft_now_ns() - from_ns;
+	REAL(clock_gettime)(CLOCK_REALTIME, &real);
+	atomic_store(&ft_log.header->ticks_per_s, ticks * 1000000000u / ns);
+	atomic_store(&ft_log.header->start_ticks, from);
+	atomic_store(&ft_log.header->start_ns, (uint64_t)real.tv_sec * 1000000000u + (uint64_t)real.tv_nsec);
+}
+
+static bool claim(void)
+{
+	uint32_t mine = (uint32_t)ft_syscall(SYS_getpid), nobody = 0;
+	return atomic_compare_exchange_strong(&ft_log.header->owner_pid, &nobody, mine) || nobody == mine;
+}
+
+/* The image before an exec may have left records; nothing can be replayed from before this one. */
+static void forget_image_before(void)
+{
+	for (uint32_t lane = 0; lane < ft_log.lane_count; lane++) {
+		uint64_t head = atomic_load(&ft_log.lanes[lane].head);
+		ft_threads[lane].activity = FT_GONE;
+		if (ft_mode_word() != LOG_MODE_RECORD)
+			head = atomic_load(&ft_log.lanes[lane].tail);
+		else
+			log_trim(&ft_log, lane, head);
+		ft_threads[lane].position = ft_threads[lane].checked = head;
+	}
+}
+
+__attribute__((constructor)) static void start(void)
+{
+	ft_real();
+	const char *path = getenv("FTREC_LOG"), *stall = getenv("FTREC_STALL_MS"), *without_solo = getenv("FTREC_NO_SOLO"),
+	           *elide = getenv("FTREC_ELIDE");
+	if (path == NULL || *path == 0)
+		return;
+	dl_iterate_phdr(find_outsider, NULL);
+	ft_checksum("", 0);
+	int failed = log_map(path, true, &ft_log);
+	if (failed != 0) {
+		ft_write_line("ftrec: %s: %s; nothing is recorded\n", path, strerror(-failed));
+		return;
+	}
+	if (!claim() || (ft_mode_word() != LOG_MODE_RECORD && ft_mode_word() != LOG_MODE_REPLAY))
+		return;
+	if (stall != NULL)
+		stall_ns = (uint64_t)atol(stall) * 1000000;
+	if (without_solo != NULL)
+		atomic_fetch_or(&ft_log.header->flags, LOG_FLAG_NO_SOLO);
+	if (elide != NULL)
+		atomic_fetch_or(&ft_log.header->flags, LOG_FLAG_ELIDE);
+	ft_elides = atomic_load(&ft_log.header->flags) & LOG_FLAG_ELIDE;
+	forget_image_before();
+	if (ft_mode_word() == LOG_MODE_RECORD)
+		measure_ticks();
+	for (int fd = 0; fd < 3; fd++)
+		ft_descriptor_set(fd, fd == 0 ? FT_UNKNOWN : FT_STDOUT);
+	if (start_helper() != 0) {
+		ft_write_line("ftrec: no helper thread; nothing is recorded\n");
+		return;
+	}
+	ft_lane_begin(&ft_threads[0], 0);
+}
+
+__attribute__((destructor)) static void end(void)
+{
+	if (ft_me != NULL && ft_thread_ends(ft_me))
+		ft_replay_exits();
+}

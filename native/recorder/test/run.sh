@@ -1,0 +1,167 @@
+#!/bin/bash
+# Records the test programs (and real servers, if they are installed), and replays them: from their start, and from a CRIU
+# checkpoint in the middle after a kill -9. Short by default.
+#
+#   FULL=1 recorder/test/run.sh
+#   ROUNDS=20 MILLISECONDS=1500 GENERATIONS=3 recorder/test/run.sh [start|middle|generations] [program…] [redis memcached]
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+BUILD="${BUILD:-$(realpath ../build)}"
+FULL="${FULL:-}"; ROUNDS="${ROUNDS:-1}"; MILLISECONDS="${MILLISECONDS:-300}"; GENERATIONS="${GENERATIONS:-2}"; SEGMENTS="${SEGMENTS:-256}"
+FTLOG="$BUILD/bin/ftlog"; LIB="$BUILD/lib/libftrec.so"; TOOLKIT="$BUILD/toolkit"
+PROGRAMS="mutex rwlock condition semaphore threads clocks channels sockets children files timer"
+SERVERS=""
+for server in redis-server memcached; do command -v "$server" >/dev/null && SERVERS="$SERVERS ${server%-server}"; done
+ways=""; names=""
+for word in "$@"; do
+  case "$word" in start|middle|generations) ways="$ways $word";; *) names="$names $word";; esac
+done
+if [ -z "$ways$names$FULL" ]; then names="mutex channels sockets $SERVERS"; ways="middle"; fi
+ways="${ways:-start middle generations}"; names="${names:-$PROGRAMS $SERVERS}"
+
+DIR="$(mktemp -d)"; SHM="$(mktemp -d /dev/shm/recorder-XXXXXX)"; LOG="$SHM/log"
+KEEP=""; INIT=""; HOLDER=""
+cleanup() {
+  [ -n "$INIT" ] && kill -9 "$INIT" 2>/dev/null
+  wait 2>/dev/null
+  rm -rf "$SHM"; [ -n "$KEEP" ] && echo "kept: $DIR" || rm -rf "$DIR"
+}
+trap cleanup EXIT
+passed=0; failed=0
+fail() { echo "FAIL $*"; failed=$((failed + 1)); KEEP=yes; cp "$LOG" "$DIR/failed-$failed.log" 2>/dev/null; }
+pass() { passed=$((passed + 1)); [ -n "${VERBOSE:-}" ] && echo "ok $*"; }
+
+# A container of a kind: its own pids, mounts and network, in which CRIU runs too.
+container() {
+  unshare --pid --mount --net --uts --ipc --fork --mount-proc bash -c 'ip link set lo up; while :; do sleep 1 & wait; done' 2>/dev/null &
+  HOLDER=$!
+  for _ in $(seq 50); do INIT="$(pgrep -P "$HOLDER")" && return 0; sleep 0.05; done
+  return 1
+}
+inside() { nsenter -t "$INIT" -p -m -n -u -i "$@"; }
+criu() { inside "$TOOLKIT/ld.so" --library-path "$TOOLKIT/lib" "$TOOLKIT/criu" "$@" --tcp-close --manage-cgroups=ignore; }
+# In a session of its own, with nothing inherited, in a folder of its own. Writes its pid (inside) to $DIR/pid.
+launch() {
+  inside bash -c "for f in {3..60}; do eval \"exec \$f>&-\"; done; cd $DIR/work; echo \$\$ >$DIR/pid
+    exec setsid -f bash -c 'echo \$\$ >$DIR/pid; exec env FTREC_LOG=$LOG LD_PRELOAD=$LIB FTREC_STALL_MS=8000 $*' </dev/null >/dev/null 2>&1"
+  sleep 0.05
+}
+outcome() { "$FTLOG" report "$LOG" | sed -n 's/^outcome=//p'; }
+value() { "$FTLOG" report "$LOG" | sed -n "s/^$1=//p"; }
+await_report() {
+  for _ in $(seq 200); do [ "$(outcome)" != none ] && return 0; sleep 0.05; done
+  return 1
+}
+alive() { inside kill -0 "$1" 2>/dev/null; }
+await_end() {
+  for _ in $(seq 200); do alive "$1" || return 0; sleep 0.05; done
+  return 1
+}
+command_of() {
+  case "$1" in
+  redis) echo "redis-server --port 7401 --save \"\" --appendonly no --enable-debug-command yes";;
+  memcached) echo "memcached -t 4 -p 7402 -u root -l 127.0.0.1";;
+  sockets*) echo "$BUILD/test/recorder-program-sockets $MILLISECONDS $DIR/result ${1#sockets-}";;
+  *) echo "$BUILD/test/recorder-program-$1 $MILLISECONDS $DIR/result";;
+  esac
+}
+load_of() {
+  case "$1" in
+  redis) inside "$BUILD/test/recorder-load" redis 7401 16 "$MILLISECONDS" "$RANDOM" >"$DIR/load";;
+  memcached) inside "$BUILD/test/recorder-load" memcached 7402 16 "$MILLISECONDS" "$RANDOM" >"$DIR/load";;
+  esac
+}
+is_server() { [ "$1" = redis ] || [ "$1" = memcached ]; }
+fresh() { rm -rf "$DIR/work" "$DIR/result"; mkdir -p "$DIR/work"; "$FTLOG" create "$LOG" 64 "$SEGMENTS"; }
+state_of() { [ "$1" = redis ] && inside redis-cli -p 7401 debug digest; }
+check_report() { # name way
+  await_report || { fail "$1 $2: no report"; return 1; }
+  [ "$(outcome)" = replayed ] || { fail "$1 $2:"; "$FTLOG" report "$LOG"; return 1; }
+  [ "$(value outputs-verified)" -gt 0 ] || [ "${3:-0}" -gt 0 ] || { fail "$1 $2: no output was verified"; return 1; }
+  # A kill may cut a lane off a few records before the others; a replay that stops for another reason leaves more.
+  [ "$(value unreached-bytes)" -lt "${UNREACHED_MAX:-20000}" ] || { fail "$1 $2: ends before the log:"; "$FTLOG" report "$LOG"; return 1; }
+  [ -n "${VERBOSE:-}" ] && "$FTLOG" report "$LOG" | tr '\n' ' ' && echo
+  return 0
+}
+
+from_start() {
+  fresh; launch "$(command_of "$1")"; local pid digest; pid="$(cat "$DIR/pid")"
+  if is_server "$1"; then
+    sleep 0.3; load_of "$1"; digest="$(state_of "$1")"; inside kill -9 "$pid"; sleep 0.1
+  else
+    await_end "$pid" || { fail "$1 start: does not end when recorded"; return; }
+    [ "$(cat "$DIR/result" 2>/dev/null)" = ok ] || { fail "$1 start: fails when recorded: $(cat $DIR/result)"; return; }
+  fi
+  "$FTLOG" stats "$LOG" >"$DIR/stats" || { fail "$1 start: the log"; tail -3 "$DIR/stats"; return; }
+  grep -q 'lost: nothing' "$DIR/stats" || { fail "$1 start: lost"; return; }
+  "$FTLOG" mode "$LOG" replay live
+  launch "$(command_of "$1")"; pid="$(cat "$DIR/pid")"
+  if ! check_report "$1" start; then alive "$pid" && inside kill -9 "$pid"; return; fi
+  if is_server "$1"; then
+    [ "$digest" = "$(state_of "$1")" ] || { fail "$1 start: another state"; }
+    inside kill -9 "$pid"; sleep 0.1
+  else
+    await_end "$pid" || { fail "$1 start: does not end"; inside kill -9 "$pid"; return; }
+  fi
+  pass "$1 start"
+}
+
+checkpoint() { # name pid
+  rm -rf "$DIR/images"; mkdir "$DIR/images"
+  # Files belong to a checkpoint: they are copied while the process stands still.
+  criu dump -t "$2" -D "$DIR/images" --leave-stopped -o dump.log -v2 >/dev/null &&
+    cp -a "$DIR/work" "$DIR/images/work" && "$FTLOG" trim "$LOG" && inside kill -CONT "$2" && return 0
+  fail "$1: dump"; grep -i 'error (' "$DIR/images/dump.log"; return 1
+}
+restore() { # name
+  rm -rf "$DIR/work"/*; cp -a "$DIR/images/work/." "$DIR/work/"
+  criu restore -d -D "$DIR/images" -o restore.log -v2 >/dev/null && return 0
+  fail "$1: restore"; grep -i 'error (' "$DIR/images/restore.log"; return 1
+}
+
+# Record, checkpoint, go on, kill, restore, replay; as often as there are generations; then let it end.
+from_middle() {
+  local name="$1" generations="$2" way="$3" pid digest loader after=record
+  fresh
+  launch "$(MILLISECONDS=$((2500 * generations)) command_of "$name")"; pid="$(cat "$DIR/pid")"
+  is_server "$name" && sleep 0.3
+  for generation in $(seq "$generations"); do
+    loader=""
+    if is_server "$name"; then MILLISECONDS=1000 load_of "$name" & loader=$!; fi
+    sleep "0.$((RANDOM % 4 + 1))$((RANDOM % 10))"
+    checkpoint "$name $way" "$pid" || { inside kill -9 "$pid"; return; }
+    if [ -n "$loader" ] && [ $((RANDOM % 2)) = 0 ]; then wait "$loader"; digest="$(state_of "$name")"; else sleep 0.1; digest=""; fi
+    inside kill -9 "$pid"; [ -n "$loader" ] && wait "$loader"
+    await_end "$pid"
+    "$FTLOG" mode "$LOG" replay "$after"
+    restore "$name $way" || return
+    if ! check_report "$name" "$way $generation" "$(is_server "$name" && echo 0 || echo 1)"; then alive "$pid" && inside kill -9 "$pid"; return; fi
+    [ -n "$digest" ] && [ "$digest" != "$(state_of "$name")" ] && { fail "$name $way: another state"; inside kill -9 "$pid"; return; }
+  done
+  if is_server "$name"; then
+    MILLISECONDS=100 load_of "$name" || fail "$name $way: does not serve after the replay"
+    inside kill -9 "$pid"; sleep 0.1
+  else
+    await_end "$pid" || { fail "$name $way: does not end after the replay"; inside kill -9 "$pid"; return; }
+    [ "$(cat "$DIR/result" 2>/dev/null)" = ok ] || { fail "$name $way: fails after the replay: $(cat $DIR/result)"; return; }
+  fi
+  pass "$name $way"
+}
+
+[ "$(id -u)" = 0 ] || { echo "skipped: needs root"; exit 0; }
+container || { echo "skipped: no namespaces here"; exit 0; }
+can_checkpoint=yes
+[ -x "$TOOLKIT/criu" ] && criu check >/dev/null 2>&1 || { can_checkpoint=; echo "no CRIU that works: from the start only"; }
+for _ in $(seq "$ROUNDS"); do
+  for name in $names; do
+    for way in $ways; do
+      case "$way" in
+      start) from_start "$name";;
+      middle) [ -n "$can_checkpoint" ] && from_middle "$name" 1 middle;;
+      generations) [ -n "$can_checkpoint" ] && from_middle "$name" "$GENERATIONS" generations;;
+      esac
+    done
+  done
+done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]

@@ -10,9 +10,11 @@ TOOLKIT := build/toolkit
 TS      := $(shell find orchestrator criu policies e2e -name '*.ts' 2>/dev/null)
 NATIVE  := $(shell find native -type f 2>/dev/null)
 WORKLOADS := $(wildcard e2e/workloads/src/*)
+# Unit tests that need a Docker; elsewhere they would only be skipped.
+DOCKER_TESTS := $(shell grep -rl --include='*.test.ts' FTCTL_TEST_DOCKER orchestrator criu policies e2e)
 N ?= 100
 
-.PHONY: help deps native build workloads demo test test-unit test-native test-e2e bench campaign lab lab-down \
+.PHONY: help deps native build workloads demo test test-unit test-docker test-native test-e2e bench campaign lab lab-down \
         install lint clean
 
 help: ## this list
@@ -58,10 +60,13 @@ lab-down: dist/.built ## remove the lab
 demo: build ## redis survives the power loss of its host, before your eyes
 	node dist/e2e/demo/main.js
 
-test: test-native test-unit test-e2e ## every test there is
+test: test-native test-unit test-docker test-e2e ## every test there is
 
 test-unit: build ## TypeScript, without Docker
-	npx vitest run
+	npx vitest run $(addprefix --exclude ,$(DOCKER_TESTS))
+
+test-docker: build ## TypeScript on real Dockers, in a lab of its own
+	e2e/lab/docker-tests.sh $(DOCKER_TESTS)
 
 test-native: build ## C, under the address and undefined-behaviour sanitizers
 	$(MAKE) -C native test

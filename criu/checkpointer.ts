@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { asFtError, FtError } from "../orchestrator/errors/error.js";
 import { limits } from "../orchestrator/limits.js";
 import { LineClient, type LineFields } from "../orchestrator/network/line-client.js";
+import { endChild } from "./child.js";
 import { engineFailure } from "./engine-failure.js";
 
 export interface CheckpointerOptions {
@@ -35,8 +36,28 @@ export interface CheckpointerOptions {
   kdat?: string;
   exclude?: string[];
   logKeep?: number;
+  /** What shortens the pause and is to be done the plain way. */
+  without?: Shortcut[];
   environment?: NodeJS.ProcessEnv;
 }
+
+export const shortcuts = ["splices", "pages", "smaps", "mark"] as const;
+export type Shortcut = (typeof shortcuts)[number];
+
+/** Where the pause went, in the order of a dump of one process (native/hook/phases.h). */
+export const pausePhases = [
+  "seize",
+  "mark",
+  "collect",
+  "maps",
+  "infect",
+  "files",
+  "pages",
+  "core",
+  "wait",
+  "detach",
+] as const;
+export type PausePhase = (typeof pausePhases)[number];
 
 export interface DumpResult {
   epoch: number;
@@ -56,6 +77,12 @@ export interface DumpResult {
   processes: number;
   threads: number;
   full: boolean;
+  pausePartsMs: Record<PausePhase, number>;
+  /** CRIU's own, of the pause: what it computed, and what it waited for a core. */
+  criuCpuMs: number;
+  criuDelayMs: number;
+  /** Shortcuts that were on and could not be taken. */
+  plain: Shortcut[];
 }
 
 export interface DumpRequest {
@@ -71,7 +98,6 @@ export class Checkpointer {
   readonly #child: ChildProcess;
   readonly #client: LineClient;
   readonly #subject: string;
-  readonly #exited: Promise<void>;
   #onFrozen: Watcher = () => {};
   #onThawed: Watcher = () => {};
   #onGone: (error: FtError) => void = () => {};
@@ -79,7 +105,6 @@ export class Checkpointer {
   private constructor(child: ChildProcess, subject: string) {
     this.#child = child;
     this.#subject = subject;
-    this.#exited = new Promise((resolve) => child.once("close", () => resolve()));
     this.#client = new LineClient(child.stdout!, child.stdin!, {
       subject: `checkpoints of ${subject}`,
       timeoutMs: limits.dumpTimeoutMs,
@@ -171,9 +196,7 @@ export class Checkpointer {
       await this.#client.request("quit", {}, limits.gateCommandTimeoutMs).catch(() => {});
       this.#client.close();
     }
-    const timer = setTimeout(() => this.#child.kill("SIGKILL"), limits.gateCommandTimeoutMs);
-    await this.#exited;
-    clearTimeout(timer);
+    await endChild(this.#child, limits.gateCommandTimeoutMs);
   }
 
   async #ask(
@@ -210,6 +233,12 @@ function dumpResult(fields: LineFields): DumpResult {
     processes: fields.number("processes"),
     threads: fields.number("threads"),
     full: fields.flag("full"),
+    pausePartsMs: Object.fromEntries(
+      pausePhases.map((phase) => [phase, ms(`${phase}_phase`)]),
+    ) as Record<PausePhase, number>,
+    criuCpuMs: ms("criu_cpu"),
+    criuDelayMs: ms("criu_delay"),
+    plain: fields.textOr("plain", "").split(",").filter(Boolean) as Shortcut[],
   };
 }
 
@@ -231,5 +260,9 @@ export function dumpArguments(options: CheckpointerOptions): string[] {
   const named = Object.entries(fields).flatMap(([name, value]) =>
     value === undefined ? [] : [`--${name}`, String(value)],
   );
-  return [...named, ...(options.exclude ?? []).flatMap((path) => ["--exclude", path])];
+  return [
+    ...named,
+    ...(options.exclude ?? []).flatMap((path) => ["--exclude", path]),
+    ...(options.without ?? []).flatMap((shortcut) => ["--without", shortcut]),
+  ];
 }

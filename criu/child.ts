@@ -2,10 +2,13 @@
 import type { ChildProcess } from "node:child_process";
 import { limits } from "../orchestrator/limits.js";
 
-export async function endChild(child: ChildProcess): Promise<void> {
+export async function endChild(
+  child: ChildProcess,
+  timeoutMs: number = limits.childEndTimeoutMs,
+): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
   const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
   child.stdin?.end();
-  const timer = setTimeout(() => child.kill("SIGKILL"), limits.childEndTimeoutMs);
+  const timer = setTimeout(() => child.kill("SIGKILL"), timeoutMs);
   await ended.finally(() => clearTimeout(timer));
 }

@@ -3,10 +3,15 @@
  * application runs on. Needs root, the native programs and the toolkit (build/toolkit or FTCTL_TOOLKIT).
  */
 import { existsSync } from "node:fs";
-import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { Checkpointer, type CheckpointerOptions } from "./checkpointer.js";
+import {
+  Checkpointer,
+  type CheckpointerOptions,
+  type Shortcut,
+  shortcuts,
+} from "./checkpointer.js";
 import { probeCriu } from "./probe.js";
 import { restore } from "./restorer.js";
 import { openSandbox, type Sandbox, type SandboxOptions } from "./sandbox.js";
@@ -24,6 +29,17 @@ const subject = "probe";
 async function hasEnded(pid: number): Promise<boolean> {
   const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => ") Z");
   return /\) [ZX]/.test(stat);
+}
+
+/** All images but those that hold a clock, in order. */
+async function contentOf(images: string): Promise<Map<string, Buffer>> {
+  const clocks = /^(inventory|timens-\d+|tcp-stream-.*|ftctl-meta)\.img$/;
+  const names = (await readdir(images)).filter((name) => !clocks.test(name)).sort();
+  return new Map(
+    await Promise.all(
+      names.map(async (name) => [name, await readFile(join(images, name))] as const),
+    ),
+  );
 }
 
 describe.runIf(usable)("the checkpoint engine on a real process", () => {
@@ -135,6 +151,29 @@ describe.runIf(usable)("the checkpoint engine on a real process", () => {
     const third = await dump(checkpoints, 3, 1);
     expect([first.full, second.full, third.full]).toEqual([true, false, true]);
     expect(second.bytes).toBeLessThan(first.bytes);
+  });
+
+  it("writes the same images with every shortcut as without any", async () => {
+    const still = await sandbox({ probeArguments: ["still"] });
+    await still.start();
+    await still.countsBeyond(0);
+    const dumped = async (without: Shortcut[]) => {
+      const checkpoints = await dumper(still, { without });
+      await dump(checkpoints, 1);
+      const second = await dump(checkpoints, 2); // the first does not know how much memory to set aside
+      expect(second.plain).toEqual([]);
+      const images = await imagesOf(checkpoints, 2);
+      await checkpoints.stop();
+      return images;
+    };
+    const plain = await contentOf(await dumped([...shortcuts]));
+    expect(plain.size).toBeGreaterThan(10);
+    for (const without of [[], ...shortcuts.map((one) => [one])]) {
+      const images = await contentOf(await dumped(without));
+      expect([...images.keys()]).toEqual([...plain.keys()]);
+      const different = [...images].filter(([name, bytes]) => !bytes.equals(plain.get(name)!));
+      expect(different.map(([name]) => name)).toEqual([]);
+    }
   });
 
   it("refuses an epoch that does not go up, and goes on", async () => {

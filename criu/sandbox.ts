@@ -17,6 +17,8 @@ export interface SandboxOptions {
   unshare?: string[];
   /** For ftprobe. */
   probeArguments?: string[];
+  /** In place of ftprobe, with its arguments. */
+  command?: string[];
 }
 
 export interface Sandbox {
@@ -59,8 +61,7 @@ export async function openSandbox(options: SandboxOptions): Promise<Sandbox> {
       "-c",
       inside,
       init,
-      probe,
-      ...(options.probeArguments ?? []),
+      ...(options.command ?? [probe, ...(options.probeArguments ?? [])]),
     ],
     { stdio: ["ignore", "pipe", "ignore"], detached: true },
   );

@@ -27,8 +27,6 @@ export const limits = {
   /** One line on a control socket of a C program. */
   controlLineBytesMax: 4_096,
   gateCommandTimeoutMs: 2_000,
-  gateRestartsMax: 5,
-  gateRestartWindowMs: 60_000,
   dumpTimeoutMs: 10_000,
   /** For a native child to clean up after its stdin was closed. */
   childEndTimeoutMs: 5_000,

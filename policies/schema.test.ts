@@ -32,7 +32,7 @@ describe("defaults", () => {
         heartbeatMs: 30,
         missLimit: 3,
         leaseMs: 60,
-        agentGraceMs: 3000,
+        agentGraceMs: 5000,
         lanGraceMs: 500,
       },
       failover: "automatic",
@@ -60,7 +60,7 @@ describe("rules between fields", () => {
     ],
     ["the same with failover by default", { onStandbyLoss: "run-unprotected" }, /witness/],
     ["a lease as long as the detection", { detection: { leaseMs: 90 } }, /leaseMs: .*90 ms/],
-    ["an agent's grace below the detection", { detection: { heartbeatMs: 1001 } }, /agentGraceMs/],
+    ["an agent's grace below the detection", { detection: { heartbeatMs: 1000, missLimit: 6 } }, /agentGraceMs/],
     ["idle more often than busy", { epoch: { intervalMs: 2000 } }, /idleIntervalMs/],
     [
       "a gateway elsewhere",

@@ -61,7 +61,7 @@ const metadataSchema = z.strictObject({
     .string()
     .regex(NAME, "expected lower-case letters, digits and dashes, at most 63")
     .describe("Name of the policy, as `--policy` and the label `ftctl.policy` give it."),
-  labels: annotations.optional().describe("For selecting; ftctl reads none of them."),
+  labels: annotations.optional().describe("For people and other tools; ftctl reads none of them."),
   annotations: annotations.optional().describe("For people and other tools."),
 });
 
@@ -131,12 +131,12 @@ const detectionSchema = z.strictObject({
     5,
     60_000,
     60,
-    "How long an answered heartbeat lets ARP and ICMP of the primary pass.",
+    "How long an answered heartbeat lets the primary release committed output, and ARP and ICMP.",
   ),
   agentGraceMs: milliseconds(
     100,
     600_000,
-    3_000,
+    5_000,
     "How long the peer's agent may be away, its gate still beating, before the peer counts as lost.",
   ),
   lanGraceMs: milliseconds(

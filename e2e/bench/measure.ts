@@ -53,9 +53,10 @@ export async function measureRow(
 async function epochFigures(running: Running, memoryMiB: number): Promise<Partial<BenchRow>> {
   const view = await running.view?.();
   if (!view) return {};
-  const { pauseMs, outputDelayMs, bytesPerEpoch } = view;
+  const { pauseMs, pausePartsMs, outputDelayMs, bytesPerEpoch } = view;
   return {
     ...(pauseMs ? { pauseMs: { p50: round(pauseMs.p50, 2), p99: round(pauseMs.p99, 2) } } : {}),
+    ...(pausePartsMs ? { pausePartsMs } : {}),
     ...(outputDelayMs
       ? {
           outputDelayMs: {

@@ -9,6 +9,8 @@ export interface BenchRow {
   throughputRps: number;
   latencyUs: { avg: number; p50: number; p99: number };
   pauseMs?: { p50: number; p99: number };
+  /** Medians of what the pause consists of. */
+  pausePartsMs?: Record<string, number>;
   outputDelayMs?: { avg: number; p50: number; p99: number };
   bytesPerEpoch?: number;
   serverCpuUsPerOp?: number;

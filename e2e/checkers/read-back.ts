@@ -28,6 +28,17 @@ export class ReadBack {
     if (value > sent) this.complain("duplicatedWrites", what, value - sent);
   }
 
+  /** What request n wrote, and wrote alone. */
+  value(ledger: ConnectionLedger, n: number, value: string | undefined, written: string): void {
+    this.checked(1);
+    const what = `connection ${ledger.connection}: value ${n}`;
+    if (value === undefined) {
+      if (n <= ledger.acknowledged) this.complain("lostWrites", `${what} is gone`);
+    } else if (value !== written) {
+      this.complain("wrongReplies", `${what} is ${JSON.stringify(value)}`);
+    }
+  }
+
   /** A sequence to which each applied request appended its own number. */
   sequence(ledger: ConnectionLedger, numbers: number[]): void {
     const { connection, acknowledged, sent } = ledger;

@@ -7,18 +7,24 @@
  */
 import { invariant } from "../../orchestrator/errors/error.js";
 import { type Findings, noFindings } from "./findings.js";
+import { payloadFor } from "./payload.js";
 
 export abstract class Dialogue {
   readonly findings: Findings = noFindings();
   /** The first few complaints in words, for the report. */
   readonly complaints: string[] = [];
+  readonly #counterChecks: CounterCheck[] = [];
   #sent = 0;
   #acknowledged = 0;
 
-  /** `run` keeps the keys of one run apart from those of all others; `connection` those of one connection. */
+  /**
+   * `run` keeps the keys of one run apart from those of all others; `connection` those of one connection.
+   * `valueBytes`: of the payload, where requests carry one.
+   */
   constructor(
     readonly run: string,
     readonly connection: number,
+    readonly valueBytes = 0,
   ) {}
 
   get sent(): number {
@@ -46,7 +52,9 @@ export abstract class Dialogue {
   }
 
   /** Nothing more will come: judge what was kept open. */
-  settle(): void {}
+  settle(): void {
+    for (const check of this.#counterChecks) check.settle();
+  }
 
   protected abstract encode(n: number): Buffer;
   /** Splits bytes into replies; calls `acknowledge` for each completed request, `stray` for the unasked. */
@@ -62,12 +70,19 @@ export abstract class Dialogue {
 
   /** A counter check whose verdicts become findings of this connection. */
   protected counterCheck(): CounterCheck {
-    return new CounterCheck(({ lost, duplicated, outOfOrder }) => {
+    const check = new CounterCheck(({ lost, duplicated, outOfOrder }) => {
       const about = `around request ${this.acknowledged + 1}`;
       if (lost > 0) this.complain("lostWrites", about, lost);
       if (duplicated > 0) this.complain("duplicatedWrites", about, duplicated);
       if (outOfOrder > 0) this.complain("outOfOrder", about, outOfOrder);
     });
+    this.#counterChecks.push(check);
+    return check;
+  }
+
+  /** What request n carries. */
+  protected payload(n: number): string {
+    return payloadFor(this.run, this.connection, n, this.valueBytes);
   }
 
   protected complain(kind: keyof Findings, message: string, count = 1): void {

@@ -7,21 +7,16 @@
  */
 import { type CounterCheck, Dialogue } from "./dialogue.js";
 import { type Findings, noFindings } from "./findings.js";
-import { payloadFor } from "./payload.js";
+import { TextLines } from "./text-lines.js";
 
 const lineBytesMax = 16 << 10;
 export const diskRecordBytes = 128;
 
 abstract class LineDialogue extends Dialogue {
-  #text = "";
+  readonly #lines = new TextLines("\n", lineBytesMax);
 
   protected override consume(chunk: Buffer): void {
-    this.#text += chunk.toString("latin1");
-    for (;;) {
-      const end = this.#text.indexOf("\n");
-      if (end < 0) break;
-      const line = this.#text.slice(0, end);
-      this.#text = this.#text.slice(end + 1);
+    for (const line of this.#lines.push(chunk)) {
       if (this.outstanding === 0) {
         this.stray(line);
         continue;
@@ -29,7 +24,6 @@ abstract class LineDialogue extends Dialogue {
       this.judge(this.acknowledged + 1, line);
       this.acknowledge();
     }
-    if (this.#text.length > lineBytesMax) throw new Error("a reply without an end of line");
   }
 
   protected abstract judge(n: number, line: string): void;
@@ -38,16 +32,8 @@ abstract class LineDialogue extends Dialogue {
 export class EchoDialogue extends LineDialogue {
   readonly #counter: CounterCheck = this.counterCheck();
 
-  constructor(
-    run: string,
-    connection: number,
-    readonly valueBytes: number,
-  ) {
-    super(run, connection);
-  }
-
   protected override encode(n: number): Buffer {
-    return Buffer.from(`${n} ${payloadFor(this.run, this.connection, n, this.valueBytes)}\n`);
+    return Buffer.from(`${n} ${this.payload(n)}\n`);
   }
 
   protected override judge(n: number, line: string): void {
@@ -58,16 +44,12 @@ export class EchoDialogue extends LineDialogue {
     }
     const [, sequence, counter, payload] = fields;
     const counted = this.#counter.observe(n, Number(counter), this.sent);
-    const exact = payload === payloadFor(this.run, this.connection, n, this.valueBytes);
+    const exact = payload === this.payload(n);
     if (Number(sequence) === n && counted && exact) return;
     this.complain("wrongReplies", `request ${n} answered ${line}`);
     if (Number(sequence) > n && Number(sequence) <= this.sent) {
       this.complain("outOfOrder", `request ${n} answered ${line}`);
     }
-  }
-
-  override settle(): void {
-    this.#counter.settle();
   }
 }
 

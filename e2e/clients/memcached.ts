@@ -7,27 +7,19 @@
  * The counter is made by an `add` in front of request 1.
  */
 import { Dialogue } from "./dialogue.js";
-import { payloadFor } from "./payload.js";
 import { redisKeys } from "./redis.js";
+import { TextLines } from "./text-lines.js";
 
 const lineBytesMax = 2_048;
 
 export class MemcachedDialogue extends Dialogue {
   readonly #increments = this.counterCheck();
-  #text = "";
+  readonly #lines = new TextLines("\r\n", lineBytesMax);
   #repliesOfCurrent = 0;
-
-  constructor(
-    run: string,
-    connection: number,
-    readonly valueBytes: number,
-  ) {
-    super(run, connection);
-  }
 
   protected override encode(n: number): Buffer {
     const { run, connection } = this;
-    const value = payloadFor(run, connection, n, this.valueBytes);
+    const value = this.payload(n);
     const counter = redisKeys.counter(run, connection);
     return Buffer.from(
       (n === 1 ? `add ${counter} 0 0 1\r\n0\r\n` : "") +
@@ -37,15 +29,7 @@ export class MemcachedDialogue extends Dialogue {
   }
 
   protected override consume(chunk: Buffer): void {
-    this.#text += chunk.toString("latin1");
-    for (;;) {
-      const end = this.#text.indexOf("\r\n");
-      if (end < 0) break;
-      const line = this.#text.slice(0, end);
-      this.#text = this.#text.slice(end + 2);
-      this.#line(line);
-    }
-    if (this.#text.length > lineBytesMax) throw new Error("not a memcached reply: no end of line");
+    for (const line of this.#lines.push(chunk)) this.#line(line);
   }
 
   #line(line: string): void {
@@ -73,9 +57,5 @@ export class MemcachedDialogue extends Dialogue {
     if (!this.#increments.observe(n, Number(line), this.sent)) {
       this.complain("wrongReplies", `incr ${n} answered ${line}`);
     }
-  }
-
-  override settle(): void {
-    this.#increments.settle();
   }
 }

@@ -8,7 +8,6 @@
  * A request counts as acknowledged when all three replies are in.
  */
 import { CounterCheck, Dialogue } from "./dialogue.js";
-import { payloadFor } from "./payload.js";
 import { encodeCommand, RespDecoder, type RespValue, showValue } from "./resp.js";
 
 export const redisKeys = {
@@ -26,22 +25,10 @@ export class RedisDialogue extends Dialogue {
   readonly #pushes = new CounterCheck(() => {});
   #repliesOfCurrent = 0;
 
-  constructor(
-    run: string,
-    connection: number,
-    readonly valueBytes: number,
-  ) {
-    super(run, connection);
-  }
-
   protected override encode(n: number): Buffer {
     const { run, connection } = this;
     return Buffer.from(
-      encodeCommand(
-        "SET",
-        redisKeys.value(run, connection, n),
-        payloadFor(run, connection, n, this.valueBytes),
-      ) +
+      encodeCommand("SET", redisKeys.value(run, connection, n), this.payload(n)) +
         encodeCommand("INCR", redisKeys.counter(run, connection)) +
         encodeCommand("RPUSH", redisKeys.list(run, connection), n),
     );
@@ -76,9 +63,5 @@ export class RedisDialogue extends Dialogue {
     if (!check.observe(n, reply, this.sent)) {
       this.complain("wrongReplies", `${name} ${n} answered ${reply}`);
     }
-  }
-
-  override settle(): void {
-    this.#increments.settle();
   }
 }

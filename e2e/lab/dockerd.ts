@@ -11,6 +11,11 @@ export const DOCKER_SOCKET = "/run/docker.sock";
 const START_TIMEOUT_MS = 60_000;
 const STOP_TIMEOUT_MS = 20_000;
 
+/** The same Docker at a path that the machine and the lab's other hosts see too: a host's /run is its own. */
+export function sharedSocket(host: HostLayout): string {
+  return join(host.dir, "docker.sock");
+}
+
 /**
  * Written as a file, so that the machine's own configuration cannot mix in. The containerd image store is off (it is
  * the default from Docker 29 on): a writable layer must be a plain overlay.
@@ -20,7 +25,7 @@ export function daemonConfig(host: HostLayout): Record<string, unknown> {
     "data-root": "/var/lib/docker",
     "exec-root": "/run/docker",
     pidfile: "/run/dockerd-own.pid",
-    hosts: [`unix://${DOCKER_SOCKET}`],
+    hosts: [`unix://${DOCKER_SOCKET}`, `unix://${sharedSocket(host)}`],
     "storage-driver": "overlay2",
     features: { "containerd-snapshotter": false },
     bridge: "none",

@@ -12,7 +12,7 @@ import { installToolkit } from "../../criu/toolkit.js";
 import { FtError } from "../../orchestrator/errors/error.js";
 import { initAuthority, isMember, joinAuthority, startAgent, stopAgent } from "./agent.js";
 import { removeCgroups } from "./cgroups.js";
-import { dockerOf, hasSocket, killDockerd, startDockerd } from "./dockerd.js";
+import { dockerOf, hasSocket, killDockerd, sharedSocket, startDockerd } from "./dockerd.js";
 import { daemonRuns, enter, HIDDEN_FOLDERS, powerOn } from "./host.js";
 import type { HostLayout, LabLayout } from "./layout.js";
 import { checkoutRoot, labLayout, labNameFrom, usage } from "./layout.js";
@@ -247,6 +247,13 @@ export class Lab {
 
   docker(name: string): Promise<Docker> {
     return dockerOf(this.initOf(this.host(name)));
+  }
+
+  /** Where the machine and all hosts reach the host's Docker. */
+  socketOf(name: string): string {
+    const host = this.host(name);
+    this.initOf(host);
+    return sharedSocket(host);
   }
 
   pids(name: string): number[] {

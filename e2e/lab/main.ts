@@ -35,6 +35,7 @@ function program(lab: Lab): Command {
   main.enablePositionalOptions().exitOverride();
   lifeCycleCommands(main, lab);
   faultCommands(main, lab);
+  reachCommands(main, lab);
   contentCommands(main, lab);
   return main;
 }
@@ -72,6 +73,23 @@ function lifeCycleCommands(main: Command, lab: Lab): void {
       const pids = lab.pids(host);
       if (options.output === "json") print(pids);
       else for (const pid of pids) process.stdout.write(`${pid}\t${commandOf(pid)}\n`);
+    });
+}
+
+function reachCommands(main: Command, lab: Lab): void {
+  main
+    .command("exec")
+    .description("run a command on a host, or in the client's network")
+    .argument("<where>", "a host or client")
+    .argument("<command...>")
+    .passThroughOptions()
+    .allowUnknownOption()
+    .action((where: string, command: string[]) => runOn(lab, where, command));
+  main
+    .command("socket <host>")
+    .description("the path of the host's Docker socket, good on this machine and on every host")
+    .action((host: string) => {
+      process.stdout.write(`${lab.socketOf(host)}\n`);
     });
 }
 
@@ -127,14 +145,6 @@ function faultCommands(main: Command, lab: Lab): void {
 }
 
 function contentCommands(main: Command, lab: Lab): void {
-  main
-    .command("exec")
-    .description("run a command on a host, or in the client's network")
-    .argument("<where>", "a host or client")
-    .argument("<command...>")
-    .passThroughOptions()
-    .allowUnknownOption()
-    .action((where: string, command: string[]) => runOn(lab, where, command));
   main
     .command("workload <name>")
     .description("make the image of a test workload, load it, and print how to run it")

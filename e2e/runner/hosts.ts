@@ -39,6 +39,8 @@ export interface Hosts {
   dockerd(host: Host, action: "kill" | "start"): Promise<void>;
   /** Pids, as this machine sees them, of a host's processes whose command line matches. */
   pids(host: Host, pattern: RegExp): number[];
+  /** Of those, the ones that carry a fault of a scenario's in their environment. */
+  faultyPids(host: Host, pattern: RegExp): number[];
   isOn(host: Host): Promise<boolean>;
   state(host: Host): Promise<HostState>;
   replicationAddress(host: Host): string;
@@ -139,6 +141,10 @@ export class LabHosts implements Hosts {
     return this.#lab.pids(host).filter((pid) => pattern.test(commandLine(pid)));
   }
 
+  faultyPids(host: Host, pattern: RegExp): number[] {
+    return this.pids(host, pattern).filter((pid) => environment(pid).includes("FTCTL_FAULT="));
+  }
+
   replicationAddress(host: Host): string {
     return this.#lab.host(host).replicationAddress;
   }
@@ -166,9 +172,12 @@ export class LabHosts implements Hosts {
   }
 }
 
-function commandLine(pid: number): string {
+const commandLine = (pid: number) => ofProcess(pid, "cmdline");
+const environment = (pid: number) => ofProcess(pid, "environ");
+
+function ofProcess(pid: number, file: "cmdline" | "environ"): string {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ").trim();
+    return readFileSync(`/proc/${pid}/${file}`, "utf8").replaceAll("\0", " ").trim();
   } catch {
     // It ended while we looked: no match.
     return "";

@@ -83,8 +83,12 @@ export class PairPool {
       }
       for (const link of cut) await this.#hosts.mend(host, link);
       if (!dockerd) await this.#hosts.dockerd(host, "start");
-      if (this.#altered.delete(host)) await this.#hosts.agent(host, agent ? "restart" : "start");
-      else if (!agent) await this.#hosts.agent(host, "start");
+      if (this.#altered.delete(host)) {
+        await this.#hosts.agent(host, agent ? "restart" : "start");
+        // A gate outlives its agent, and keeps the fault that it was born with.
+        for (const pid of this.#hosts.faultyPids(host, /(^|\/)ftgate /))
+          process.kill(pid, "SIGKILL");
+      } else if (!agent) await this.#hosts.agent(host, "start");
     }
   }
 

@@ -96,6 +96,22 @@ export async function underLoad(
   }
 }
 
+/** A scenario that is a fault under load and nothing else. */
+export function scenarioUnderLoad(
+  about: LoadedOptions & { name: string; quick: boolean; boundMs?: number },
+  fault: (loaded: Loaded, context: Context) => Promise<void>,
+): Scenario {
+  const { name, quick, boundMs = 120_000, ...options } = about;
+  return {
+    name,
+    quick,
+    boundMs,
+    run: async (context) => {
+      await underLoad(context, options, (loaded) => fault(loaded, context));
+    },
+  };
+}
+
 function forgive(verdict: Verdict, tolerated: (keyof Verdict)[]): Verdict {
   const forgiven = { ...verdict };
   for (const field of tolerated)

@@ -101,6 +101,13 @@ export class Service {
     return this.ftctl.until(host, this.name, "takeover", wanted, timeoutMs);
   }
 
+  /** Until output waits for a standby; the pair must say why it does. */
+  async untilBlocked(primary: Host, timeoutMs: number): Promise<void> {
+    const wanted = (view: PairView) => view.state === "blocked";
+    const view = await this.ftctl.until(primary, this.name, "blocked", wanted, timeoutMs);
+    if (!view.reason) throw new Error(`${this.name} is blocked and does not say why`);
+  }
+
   /** A load from the client's network; its connections are up when this returns. */
   async load(given: Partial<ClientOptions> = {}): Promise<ClientProcess> {
     const options = {

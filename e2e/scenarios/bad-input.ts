@@ -1,7 +1,7 @@
 /** Hostile and mistaken input: a clear error, and nothing changed. */
 import { createHash } from "node:crypto";
 import type { Host } from "../runner/hosts.js";
-import { type Context, expectThat, type Scenario, underLoad } from "../runner/scenario.js";
+import { type Context, expectThat, type Scenario, scenarioUnderLoad } from "../runner/scenario.js";
 
 /** Sends junk to each address from inside a network namespace; prints nothing, ends by itself. */
 const bombard = `
@@ -70,43 +70,39 @@ async function listeners(context: Context, host: Host): Promise<Target[]> {
   return targets;
 }
 
-const hostileBytes: Scenario = {
-  name: "bad-input/hostile-bytes-on-every-port",
-  quick: true,
-  boundMs: 180_000,
-  run: async (context) => {
-    await underLoad(context, {}, async ({ service, primary, standby, client }) => {
-      let count = 0;
-      const processes = () =>
-        [primary, standby].map((host) => [
-          host,
-          context.hosts.pids(host, /(^|\/)(ftgate|ftstore) |ftctl.* agent/).join(),
-        ]);
-      const before = processes();
-      const generation = (await context.ftctl.status(primary, service.name)).generation;
-      for (const host of [primary, standby]) {
-        const targets = await listeners(context, host);
-        expectThat(
-          targets.some(({ kind }) => kind === "tcp") && targets.some(({ kind }) => kind === "udp"),
-          `${host} listens nowhere: ${JSON.stringify(targets)}`,
-        );
-        count += targets.length;
-        const seed = createHash("sha256").update(host).digest("hex");
-        const argv = [process.execPath, "-e", bombard, JSON.stringify(targets), seed];
-        const result = await context.hosts.exec(host, argv, 60_000);
-        expectThat(result.exitCode === 0, result.stderr);
-      }
-      context.note(`${count} ports and sockets`);
-      await client.makesProgress(50, 30_000);
-      const view = await service.untilProtected(primary, 30_000);
-      expectThat(view.generation === generation, "hostile bytes moved the service");
+const hostileBytes = scenarioUnderLoad(
+  { name: "bad-input/hostile-bytes-on-every-port", quick: true, boundMs: 180_000 },
+  async ({ service, primary, standby, client }, context) => {
+    let count = 0;
+    const processes = () =>
+      [primary, standby].map((host) => [
+        host,
+        context.hosts.pids(host, /(^|\/)(ftgate|ftstore) |ftctl.* agent/).join(),
+      ]);
+    const before = processes();
+    const generation = (await context.ftctl.status(primary, service.name)).generation;
+    for (const host of [primary, standby]) {
+      const targets = await listeners(context, host);
       expectThat(
-        JSON.stringify(processes()) === JSON.stringify(before),
-        `processes before ${before}, after ${processes()}`,
+        targets.some(({ kind }) => kind === "tcp") && targets.some(({ kind }) => kind === "udp"),
+        `${host} listens nowhere: ${JSON.stringify(targets)}`,
       );
-    });
+      count += targets.length;
+      const seed = createHash("sha256").update(host).digest("hex");
+      const argv = [process.execPath, "-e", bombard, JSON.stringify(targets), seed];
+      const result = await context.hosts.exec(host, argv, 60_000);
+      expectThat(result.exitCode === 0, result.stderr);
+    }
+    context.note(`${count} ports and sockets`);
+    await client.makesProgress(50, 30_000);
+    const view = await service.untilProtected(primary, 30_000);
+    expectThat(view.generation === generation, "hostile bytes moved the service");
+    expectThat(
+      JSON.stringify(processes()) === JSON.stringify(before),
+      `processes before ${before}, after ${processes()}`,
+    );
   },
-};
+);
 
 /** A foreign host with a token that nobody issued. */
 const wrongToken: Scenario = {

@@ -1,6 +1,6 @@
 /** The primary's host loses its power. */
 import { outageMsAround } from "../clients/latency.js";
-import { expectThat, type Scenario, underLoad } from "../runner/scenario.js";
+import { expectThat, type Scenario, scenarioUnderLoad, underLoad } from "../runner/scenario.js";
 import type { WorkloadName } from "../workloads/workloads.js";
 
 /** SPECIFICATION: outage at host loss. One run may be slower than the median that is promised. */
@@ -30,31 +30,26 @@ function hostLoss(workload: WorkloadName, quick: boolean, connections: number): 
 }
 
 function backAndForth(times: number, quick: boolean): Scenario {
-  return {
+  const about = {
     name: `host-loss/back-and-forth-${times}`,
     quick,
     boundMs: 60_000 + times * 30_000,
-    run: async (context) => {
-      const options = { client: { requestsMax: 1_000_000, durationMsMax: times * 30_000 } };
-      await underLoad(context, options, async ({ service, primary, standby, client }) => {
-        let [voice, warm] = [primary, standby];
-        for (let i = 0; i < times; i += 1) {
-          await context.hosts.kill(voice);
-          await service.untilTakenOver(warm, 20_000);
-          await client.makesProgress(50, 30_000);
-          await context.hosts.boot(voice);
-          await service.untilProtected(warm, 30_000);
-          await client.makesProgress(50, 30_000);
-          [voice, warm] = [warm, voice];
-        }
-        const view = await context.ftctl.status(voice, service.name);
-        expectThat(
-          view.generation > times,
-          `${times} takeovers, but generation ${view.generation}`,
-        );
-      });
-    },
+    client: { requestsMax: 1_000_000, durationMsMax: times * 30_000 },
   };
+  return scenarioUnderLoad(about, async ({ service, primary, standby, client }, context) => {
+    let [voice, warm] = [primary, standby];
+    for (let i = 0; i < times; i += 1) {
+      await context.hosts.kill(voice);
+      await service.untilTakenOver(warm, 20_000);
+      await client.makesProgress(50, 30_000);
+      await context.hosts.boot(voice);
+      await service.untilProtected(warm, 30_000);
+      await client.makesProgress(50, 30_000);
+      [voice, warm] = [warm, voice];
+    }
+    const view = await context.ftctl.status(voice, service.name);
+    expectThat(view.generation > times, `${times} takeovers, but generation ${view.generation}`);
+  });
 }
 
 /** The host dies before the standby has a single whole checkpoint's worth of load: at once after protect. */
@@ -73,21 +68,13 @@ const rightAfterProtect: Scenario = {
   },
 };
 
-const pipelined: Scenario = {
-  name: "host-loss/redis-pipelined",
-  quick: false,
-  boundMs: 120_000,
-  run: async (context) => {
-    await underLoad(
-      context,
-      { client: { pipeline: 16 } },
-      async ({ service, primary, standby }) => {
-        await context.hosts.kill(primary);
-        await service.untilTakenOver(standby, 20_000);
-      },
-    );
+const pipelined = scenarioUnderLoad(
+  { name: "host-loss/redis-pipelined", quick: false, client: { pipeline: 16 } },
+  async ({ service, primary, standby }, context) => {
+    await context.hosts.kill(primary);
+    await service.untilTakenOver(standby, 20_000);
   },
-};
+);
 
 /**
  * Clients that keep coming. A connection whose handshake was under way at the last checkpoint is not part of

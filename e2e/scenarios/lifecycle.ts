@@ -3,23 +3,19 @@
 import { brokenPromises, verdictOf } from "../checkers/verdict.js";
 import type { Host } from "../runner/hosts.js";
 import { poll } from "../runner/poll.js";
-import { type Context, expectThat, type Scenario, underLoad } from "../runner/scenario.js";
+import { type Context, expectThat, type Scenario, scenarioUnderLoad } from "../runner/scenario.js";
 import type { Service } from "../runner/service.js";
 
-const switchover: Scenario = {
-  name: "lifecycle/switchover-under-load",
-  quick: true,
-  boundMs: 120_000,
-  run: async (context) => {
-    await underLoad(context, {}, async ({ service, primary, standby, client }) => {
-      await context.ftctl.must(primary, ["switchover", service.name, "-y"], 60_000);
-      await service.untilProtected(standby, 30_000);
-      await client.makesProgress(100, 30_000);
-      await context.ftctl.must(standby, ["switchover", service.name, "-y"], 60_000);
-      await service.untilProtected(primary, 30_000);
-    });
+const switchover = scenarioUnderLoad(
+  { name: "lifecycle/switchover-under-load", quick: true },
+  async ({ service, primary, standby, client }, context) => {
+    await context.ftctl.must(primary, ["switchover", service.name, "-y"], 60_000);
+    await service.untilProtected(standby, 30_000);
+    await client.makesProgress(100, 30_000);
+    await context.ftctl.must(standby, ["switchover", service.name, "-y"], 60_000);
+    await service.untilProtected(primary, 30_000);
   },
-};
+);
 
 /** What `docker inspect` says of the container that `ftctl` must not disturb. */
 async function inspect(service: Service, host: Host): Promise<Record<string, unknown>> {
@@ -74,6 +70,34 @@ const unprotect: Scenario = {
   },
 };
 
+/** A protected container is stopped and started like any other. */
+const stopAndStart: Scenario = {
+  name: "lifecycle/docker-stop-and-start",
+  quick: true,
+  boundMs: 120_000,
+  run: async (context) => {
+    await context.pool.clear();
+    const service = await context.pool.fresh("redis");
+    const [primary = "alpha", standby = "beta"] = context.hosts.hosts;
+    await service.protect(primary, standby);
+    await service.untilListening();
+    await redisCli(service, primary, "SET", "kept", "yes");
+    await service.docker(primary, ["stop", service.name]);
+    await poll("protection has ended", 10_000, async () => {
+      const view = await context.ftctl.status(primary, service.name);
+      return view.state === "stopped" ? true : undefined;
+    });
+    await context.hosts.agent(primary, "restart");
+    await service.docker(primary, ["start", service.name]);
+    await service.untilProtected(primary, 30_000);
+    await redisUntilUp(service, primary);
+    expectThat((await redisCli(service, primary, "GET", "kept")) === "yes", "data is gone");
+    await context.hosts.kill(primary);
+    await service.untilTakenOver(standby, 15_000);
+    expectThat((await redisCli(service, standby, "GET", "kept")) === "yes", "data is gone");
+  },
+};
+
 function commandOf(container: Record<string, unknown>): unknown {
   const { Path, Args, Config } = container as {
     Path: string;
@@ -100,6 +124,9 @@ async function leavesNoGate(context: Context, hosts: Host[]): Promise<void> {
 }
 
 /** Whatever makes protect fail, the original container is as it was: same id, same start, same data. */
+/** What runs for a pair beside its container. */
+const nativePrograms = /(^|\/)(ftgate|ftdump|ftstore|criu)( |$)/;
+
 function failingProtect(
   name: string,
   exitCodes: number[],
@@ -134,10 +161,17 @@ function failingProtect(
         "the original container lost data",
       );
       await context.pool.heal();
+      expectThat(
+        context.hosts.pids(primary, nativePrograms).length === 0,
+        "programs of the pair are left on the primary",
+      );
       // A standby whose agent was down when it should have been removed finds out by itself.
       for (const host of [primary, standby]) {
         await poll(`${host} keeps no half of a pair`, 30_000, async () =>
-          (await context.ftctl.list(host)).length === 0 ? true : undefined,
+          (await context.ftctl.list(host)).length === 0 &&
+          context.hosts.pids(host, nativePrograms).length === 0
+            ? true
+            : undefined,
         );
       }
     },
@@ -169,6 +203,7 @@ const nothing = async () => {};
 export const lifecycleScenarios: Scenario[] = [
   switchover,
   unprotect,
+  stopAndStart,
   failingProtect("peer-unreachable", [4, 7], async (context, standby) => {
     context.pool.altered(standby);
     await context.hosts.agent(standby, "kill");

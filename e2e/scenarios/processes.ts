@@ -2,63 +2,61 @@
 
 import type { Host } from "../runner/hosts.js";
 import { poll } from "../runner/poll.js";
-import { type Context, expectThat, type Scenario, underLoad } from "../runner/scenario.js";
+import { type Context, expectThat, type Scenario, scenarioUnderLoad } from "../runner/scenario.js";
 
 const settleMs = 30_000;
 
-function killPids(context: Context, host: Host, pattern: RegExp): void {
-  const pids = context.hosts.pids(host, pattern);
-  expectThat(pids.length > 0, `nothing on ${host} looks like ${pattern}`);
-  for (const pid of pids) process.kill(pid, "SIGKILL");
+/** Waits for one to kill: CRIU, say, is away for a moment between two epochs. */
+async function killPids(context: Context, host: Host, pattern: RegExp): Promise<void> {
+  const pids = await poll(`something like ${pattern} on ${host}`, 5_000, async () => {
+    const found = context.hosts.pids(host, pattern);
+    return found.length > 0 ? found : undefined;
+  });
+  for (const pid of pids) {
+    try {
+      process.kill(pid, "SIGKILL");
+    } catch (error) {
+      // It may have ended by itself just now.
+      if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
+    }
+  }
 }
 
-const standbyLost: Scenario = {
-  name: "processes/standby-lost-and-back",
-  quick: true,
-  boundMs: 120_000,
-  run: async (context) => {
-    await underLoad(context, {}, async ({ service, primary, standby }) => {
-      await context.hosts.kill(standby);
-      const blocked = await context.ftctl.until(
-        primary,
-        service.name,
-        "blocked",
-        (view) => view.state === "blocked",
-        settleMs,
-      );
-      expectThat(blocked.reason, "a blocked pair must say why");
-      await context.hosts.boot(standby);
-      await service.untilProtected(primary, settleMs);
-    });
+const standbyLost = scenarioUnderLoad(
+  { name: "processes/standby-lost-and-back", quick: true },
+  async ({ service, primary, standby }, context) => {
+    await context.hosts.kill(standby);
+    await service.untilBlocked(primary, settleMs);
+    await context.hosts.boot(standby);
+    await service.untilProtected(primary, settleMs);
   },
-};
+);
 
-const standbyLostUnprotected: Scenario = {
-  name: "processes/standby-lost-run-unprotected",
-  quick: false,
-  boundMs: 120_000,
-  run: async (context) => {
-    const policy = { failover: "manual", onStandbyLoss: "run-unprotected" };
-    await underLoad(context, { policy }, async ({ service, primary, standby, client }) => {
-      await context.hosts.kill(standby);
-      await context.ftctl.until(
-        primary,
-        service.name,
-        "unprotected",
-        (view) => view.state === "unprotected",
-        settleMs,
-      );
-      await client.makesProgress(100, settleMs);
-      const events = await context.ftctl.events(primary, service.name);
-      expectThat(
-        events.some((event) => event.type === "unprotected"),
-        "running without protection made no event",
-      );
-      await context.hosts.boot(standby);
-      await service.untilProtected(primary, settleMs);
-    });
+const standbyLostUnprotected = scenarioUnderLoad(
+  {
+    name: "processes/standby-lost-run-unprotected",
+    quick: false,
+    policy: { failover: "manual", onStandbyLoss: "run-unprotected" },
   },
-};
+  async ({ service, primary, standby, client }, context) => {
+    await context.hosts.kill(standby);
+    await context.ftctl.until(
+      primary,
+      service.name,
+      "unprotected",
+      (view) => view.state === "unprotected",
+      settleMs,
+    );
+    await client.makesProgress(100, settleMs);
+    const events = await context.ftctl.events(primary, service.name);
+    expectThat(
+      events.some((event) => event.type === "unprotected"),
+      "running without protection made no event",
+    );
+    await context.hosts.boot(standby);
+    await service.untilProtected(primary, settleMs);
+  },
+);
 
 /** Manual failover: the standby waits for a person. */
 const manualFailover: Scenario = {
@@ -83,105 +81,79 @@ const manualFailover: Scenario = {
 };
 
 function agentKilled(which: "primary" | "standby", quick: boolean): Scenario {
-  return {
-    name: `processes/agent-killed-on-${which}`,
-    quick,
-    boundMs: 120_000,
-    run: async (context) => {
-      await underLoad(context, {}, async ({ service, primary, standby, client }) => {
-        const host = which === "primary" ? primary : standby;
-        await context.hosts.agent(host, "kill");
-        // Within the policy's grace, so that nothing has to move.
-        await new Promise((resolve) => setTimeout(resolve, 500));
-        await context.hosts.agent(host, "start");
-        await client.makesProgress(50, settleMs);
-        await protectedSomewhere(context, service.name, [primary, standby]);
-      });
+  return scenarioUnderLoad(
+    { name: `processes/agent-killed-on-${which}`, quick },
+    async ({ service, primary, standby, client }, context) => {
+      const host = which === "primary" ? primary : standby;
+      await context.hosts.agent(host, "kill");
+      // Within the policy's grace, so that nothing has to move.
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      await context.hosts.agent(host, "start");
+      await client.makesProgress(50, settleMs);
+      await protectedSomewhere(context, service.name, [primary, standby]);
     },
-  };
+  );
 }
 
-const agentGone: Scenario = {
-  name: "processes/agent-gone-for-good",
-  quick: false,
-  boundMs: 120_000,
-  run: async (context) => {
-    await underLoad(context, {}, async ({ service, primary, standby }) => {
-      await context.hosts.agent(primary, "kill");
-      await service.untilTakenOver(standby, settleMs);
-      await context.hosts.agent(primary, "start");
-      await service.untilProtected(standby, settleMs);
-    });
+const agentGone = scenarioUnderLoad(
+  { name: "processes/agent-gone-for-good", quick: false },
+  async ({ service, primary, standby }, context) => {
+    await context.hosts.agent(primary, "kill");
+    await service.untilTakenOver(standby, settleMs);
+    await context.hosts.agent(primary, "start");
+    await service.untilProtected(standby, settleMs);
   },
-};
+);
 
 function gateKilled(which: "primary" | "standby", quick: boolean): Scenario {
-  return {
-    name: `processes/gate-killed-on-${which}`,
-    quick,
-    boundMs: 120_000,
-    run: async (context) => {
-      await underLoad(context, {}, async ({ service, primary, standby, client }) => {
-        killPids(context, which === "primary" ? primary : standby, /(^|\/)ftgate /);
-        await client.makesProgress(50, settleMs);
-        const voice = await protectedSomewhere(context, service.name, [primary, standby]);
-        if (which === "primary" && voice === primary) {
-          const events = await context.ftctl.events(primary, service.name);
-          expectThat(
-            events.some((event) => event.type === "gate-lost"),
-            "the gate's death made no event",
-          );
-        }
-      });
+  return scenarioUnderLoad(
+    { name: `processes/gate-killed-on-${which}`, quick },
+    async ({ service, primary, standby, client }, context) => {
+      await killPids(context, which === "primary" ? primary : standby, /(^|\/)ftgate /);
+      await client.makesProgress(50, settleMs);
+      const voice = await protectedSomewhere(context, service.name, [primary, standby]);
+      if (which === "primary" && voice === primary) {
+        const events = await context.ftctl.events(primary, service.name);
+        expectThat(
+          events.some((event) => event.type === "gate-lost"),
+          "the gate's death made no event",
+        );
+      }
     },
-  };
+  );
 }
 
 function helperKilled(name: string, pattern: RegExp, which: "primary" | "standby"): Scenario {
-  return {
-    name: `processes/${name}-killed`,
-    quick: false,
-    boundMs: 120_000,
-    run: async (context) => {
-      await underLoad(context, {}, async ({ service, primary, standby, client }) => {
-        killPids(context, which === "primary" ? primary : standby, pattern);
-        await client.makesProgress(50, settleMs);
-        await protectedSomewhere(context, service.name, [primary, standby]);
-      });
-    },
-  };
+  const about = { name: `processes/${name}-killed`, quick: false };
+  return scenarioUnderLoad(about, async ({ service, primary, standby, client }, context) => {
+    await killPids(context, which === "primary" ? primary : standby, pattern);
+    await client.makesProgress(50, settleMs);
+    await protectedSomewhere(context, service.name, [primary, standby]);
+  });
 }
 
 function dockerdKilled(which: "primary" | "standby", quick: boolean): Scenario {
-  return {
-    name: `processes/dockerd-killed-on-${which}`,
-    quick,
-    boundMs: 120_000,
-    run: async (context) => {
-      await underLoad(context, {}, async ({ service, primary, standby, client }) => {
-        const host = which === "primary" ? primary : standby;
-        await context.hosts.dockerd(host, "kill");
-        await client.makesProgress(100, settleMs);
-        await context.hosts.dockerd(host, "start");
-        await client.makesProgress(50, settleMs);
-        await protectedSomewhere(context, service.name, [primary, standby]);
-      });
+  return scenarioUnderLoad(
+    { name: `processes/dockerd-killed-on-${which}`, quick },
+    async ({ service, primary, standby, client }, context) => {
+      const host = which === "primary" ? primary : standby;
+      await context.hosts.dockerd(host, "kill");
+      await client.makesProgress(100, settleMs);
+      await context.hosts.dockerd(host, "start");
+      await client.makesProgress(50, settleMs);
+      await protectedSomewhere(context, service.name, [primary, standby]);
     },
-  };
+  );
 }
 
 /** Its last, unreleased words die with it; the standby goes on from the last checkpoint. */
-const applicationCrash: Scenario = {
-  name: "processes/application-crash",
-  quick: true,
-  boundMs: 120_000,
-  run: async (context) => {
-    await underLoad(context, {}, async ({ service, primary, standby }) => {
-      killPids(context, primary, /^redis-server /);
-      await service.untilTakenOver(standby, settleMs);
-    });
+const applicationCrash = scenarioUnderLoad(
+  { name: "processes/application-crash", quick: true },
+  async ({ service, primary, standby }, context) => {
+    await killPids(context, primary, /^redis-server /);
+    await service.untilTakenOver(standby, settleMs);
   },
-};
+);
 
 /** Whichever of the hosts is the primary now: it must be protected again. */
 export async function protectedSomewhere(

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -27,6 +28,9 @@ enum {
 	GRACE_US_MAX = 2000000,   /* over the freeze limit, for CRIU to undo everything */
 	ENDING_MS_MAX = 100,      /* for the end of a container whose ftinit does not listen any more */
 	EXIT_US_MAX = 5000000,    /* from the thaw to CRIU's exit */
+	PAGES_IMAGES_MAX = 64,
+	PAGES_BYTES_MORE = 256 << 10,
+	PAGES_BYTES_MAX = 64 << 20, /* is held while CRIU is parked */
 };
 
 /* What one dump_epoch() holds; everything in it is let go by finish(). */
@@ -70,14 +74,35 @@ static void forget_failure(struct dumper *self)
 
 /* ---- before the freeze ---- */
 
+/* The largest of the last dump's, and a little more: growth beyond it is only slower. */
+static void expect_pages(const struct dumper *self, struct engine_places *places)
+{
+	struct stat pages;
+	uint64_t most = 0;
+	for (int i = 1; i <= PAGES_IMAGES_MAX && self->base_images >= 0; i++) {
+		char name[sizeof places->pages_name];
+		snprintf(name, sizeof name, "pages-%d.img", i);
+		if (fstatat(self->base_images, name, &pages, AT_SYMLINK_NOFOLLOW) != 0)
+			break;
+		if ((uint64_t)pages.st_size <= most)
+			continue;
+		most = (uint64_t)pages.st_size;
+		memcpy(places->pages_name, name, sizeof name);
+	}
+	most += most == 0 ? 0 : most / 8 + PAGES_BYTES_MORE;
+	places->pages_bytes = most < PAGES_BYTES_MAX ? most : PAGES_BYTES_MAX;
+}
+
 static int start_engine(struct dumper *self)
 {
-	const struct engine_places places = {
+	struct engine_places places = {
 		.toolkit = &self->toolkit, .container = &self->container,
 		.work = self->work, .logs = self->logs, .kdat = self->kdat,
 		.app_pid = self->app_pid, .app_host_pid = self->app_host_pid, .quiet = true,
+		.shortcuts = self->shortcuts,
 	};
 	const char *stage;
+	expect_pages(self, &places);
 	if (engine_start(&self->engine, &places, ++self->sequence, &stage) == 0)
 		return 0;
 	int error = errno;
@@ -310,6 +335,8 @@ static int capture(struct attempt *attempt)
 	if (await_hook(attempt, HOOK_DETACHING, "capture", &message) != 0)
 		return -1;
 	attempt->result->criu_us = message.frozen_us;
+	if (message.failed)
+		return fail(self, "criu", "capture", EIO, "pages were not written");
 	return await_scan(attempt);
 }
 
@@ -368,6 +395,8 @@ static int thaw(struct attempt *attempt)
 		return -1;
 	attempt->thawed = true;
 	attempt->result->pause_us = message.frozen_us;
+	attempt->result->phases = message.phases;
+	attempt->result->plain = message.plain;
 	announce_thaw(attempt);
 	if (await_exit(attempt) != 0 || check_running(attempt) != 0)
 		return -1;

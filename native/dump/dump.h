@@ -30,6 +30,7 @@ struct dumper {
 	const char *pair, *work_path;
 	uint64_t freeze_limit_us, blob_bytes_max;
 	size_t log_keep;
+	uint32_t shortcuts; /* of enum hook_shortcut */
 	/* the container */
 	struct enter_container container;
 	struct enter_toolkit toolkit;
@@ -62,6 +63,8 @@ struct dump_request {
 struct dump_result {
 	uint64_t pause_us, frozen_at_us, freeze_us, criu_us, files_us, pack_us, wall_us, bytes;
 	uint64_t processes, threads;
+	struct phases phases;
+	uint32_t plain; /* shortcuts that were not taken */
 	bool full;
 	struct files_scan_stats files;
 	struct images_delta_stats images;

@@ -1,6 +1,5 @@
 #include "dump/engine.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -15,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "disk/disk.h"
 #include "dump/clock.h"
 
 void engine_init(struct engine *engine)
@@ -31,17 +31,12 @@ static void close_fd(int *fd)
 
 int engine_remove_images(int work, const char *name)
 {
-	int fd = openat(work, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
+	DIR *directory = disk_list(work, name);
+	if (directory == NULL)
 		return errno == ENOENT ? 0 : -1;
-	DIR *directory = fdopendir(fd);
-	if (directory == NULL) {
-		close(fd);
-		return -1;
-	}
 	for (struct dirent *entry; (entry = readdir(directory)) != NULL;)
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-			(void)unlinkat(fd, entry->d_name, 0); /* rmdir below says if something is left */
+			(void)unlinkat(dirfd(directory), entry->d_name, 0); /* rmdir below says if something is left */
 	closedir(directory);
 	return unlinkat(work, name, AT_REMOVEDIR);
 }
@@ -57,9 +52,12 @@ static int make_images(struct engine *engine, int work)
 
 static pid_t spawn(struct engine *engine, const struct engine_places *places, int socket, const char **stage)
 {
-	char tree[16], target[48];
+	char tree[16], target[48], shortcuts[48], pages[64], pages_bytes[48];
 	snprintf(tree, sizeof tree, "%d", (int)places->app_pid);
 	snprintf(target, sizeof target, HOOK_ENV_TARGET "=%d", (int)places->app_pid);
+	snprintf(shortcuts, sizeof shortcuts, HOOK_ENV_SHORTCUTS "=%u", (unsigned)places->shortcuts);
+	snprintf(pages, sizeof pages, HOOK_ENV_PAGES "=%s", places->pages_name);
+	snprintf(pages_bytes, sizeof pages_bytes, HOOK_ENV_PAGES_BYTES "=%" PRIu64, places->pages_bytes);
 	char *const arguments[] = {
 		"dump", "--tree", tree, "--images-dir", ENTER_IMAGES_PATH, "--work-dir", ENTER_WORK_PATH,
 		"--log-file", engine->log_name, "-v2", "--leave-running", "--tcp-established",
@@ -70,6 +68,7 @@ static pid_t spawn(struct engine *engine, const struct engine_places *places, in
 	char *const environment[] = {
 		"LD_BIND_NOW=1", /* no symbol is looked up while the tasks stand still */
 		HOOK_ENV_KDAT "=" ENTER_KDAT_PATH, HOOK_ENV_SOCKET "=" ENTER_SOCKET_NUMBER, target, "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+		HOOK_ENV_IMAGES "=" ENTER_IMAGES_NUMBER, shortcuts, pages, pages_bytes,
 		HOOK_ENV_WARM "=1", places->quiet ? HOOK_ENV_NO_PROBE "=1" : NULL, NULL,
 	};
 	const struct enter_spawn how = {

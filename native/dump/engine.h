@@ -28,6 +28,9 @@ struct engine_places {
 	int work, logs, kdat; /* directories */
 	pid_t app_pid, app_host_pid;
 	bool quiet; /* no window probes */
+	uint32_t shortcuts; /* of enum hook_shortcut */
+	char pages_name[32];  /* the image of pages to set memory aside for */
+	uint64_t pages_bytes; /* 0: none */
 };
 
 enum engine_news { ENGINE_MESSAGE, ENGINE_EXITED, ENGINE_OTHER, ENGINE_TIMEOUT };

@@ -1,13 +1,13 @@
 #include "dump/logs.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "disk/disk.h"
 
 enum { LOG_READ_BYTES_MAX = 256 * 1024, LOG_FILES_MAX = 1024 };
 
@@ -80,13 +80,9 @@ static void prune_kind(int directory, char **names, size_t count, const char *pr
 
 int logs_prune(int directory, size_t keep)
 {
-	int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *listing = fd < 0 ? NULL : fdopendir(fd);
-	if (listing == NULL) {
-		if (fd >= 0)
-			close(fd);
+	DIR *listing = disk_list(directory, ".");
+	if (listing == NULL)
 		return -1;
-	}
 	static char *names[LOG_FILES_MAX];
 	size_t count = 0;
 	for (struct dirent *entry; count < LOG_FILES_MAX && (entry = readdir(listing)) != NULL;)

@@ -3,7 +3,6 @@
  * stdout (native/line/line.h). Verbs: hello, presync, dump, acked, reset, status, quit. It ends when stdin
  * closes, and never in the middle of a verb.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -16,8 +15,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "disk/disk.h"
 #include "dump/clock.h"
 #include "dump/dump.h"
+#include "dump/shortcuts.h"
 #include "line/line.h"
 
 enum { EXCLUDES_MAX = 16, WRITE_MS_MAX = 10000 };
@@ -27,6 +28,7 @@ struct options {
 	const char *toolkit, *hook, *work, *kdat, *gate, *roots, *pair;
 	const char *exclude[EXCLUDES_MAX];
 	size_t excludes;
+	uint32_t shortcuts;
 	uint64_t log_keep, freeze_ms_max, blob_bytes_max, files_bytes_max;
 };
 
@@ -76,6 +78,22 @@ static void reply_usage(const char *detail)
 	reply(&line);
 }
 
+/* Where the pause went, and what was done the plain way. */
+static void line_pause(struct line_writer *line, const struct dump_result *result)
+{
+	static const char *const names[PHASES] = PHASE_NAMES;
+	char text[128];
+	for (size_t i = 0; i < PHASES; i++) {
+		snprintf(text, sizeof text, "%s_phase_us", names[i]);
+		line_u64(line, text, result->phases.us[i]);
+	}
+	line_u64(line, "criu_cpu_us", result->phases.cpu_us);
+	line_u64(line, "criu_delay_us", result->phases.delay_us);
+	shortcuts_list(result->plain, text, sizeof text);
+	if (text[0] != 0)
+		line_raw(line, "plain", text);
+}
+
 static void reply_dump(const struct dump_request *request, const struct dump_result *result)
 {
 	struct line_writer line;
@@ -97,6 +115,7 @@ static void reply_dump(const struct dump_request *request, const struct dump_res
 	line_u64(&line, "threads", result->threads);
 	line_u64(&line, "more", (uint64_t)result->files.more);
 	line_u64(&line, "full", result->full);
+	line_pause(&line, result);
 	line_end(&line);
 	reply(&line);
 }
@@ -246,24 +265,24 @@ static int usage(void)
 {
 	fprintf(stderr, "usage: ftdump --pair ID --init-pid PID --toolkit DIR --hook LIB --work DIR --gate SOCKET|none --roots FILE\n"
 			"              [--kdat DIR] [--exclude PATH]… [--log-keep 4] [--freeze-ms-max 2000] [--blob-bytes-max 8589934592]\n"
-			"              [--files-bytes-max 4294967296]\n");
+			"              [--files-bytes-max 4294967296] [--without splices|pages|smaps|mark]…\n");
 	return 2;
 }
 
 static int parse_options(int argc, char **argv, struct options *out)
 {
-	enum { PAIR = 1, INIT, TOOLKIT, HOOK, WORK, GATE, ROOTS, EXCLUDE, KEEP, FREEZE, BLOB, KDAT, FILES };
+	enum { PAIR = 1, INIT, TOOLKIT, HOOK, WORK, GATE, ROOTS, EXCLUDE, KEEP, FREEZE, BLOB, KDAT, FILES, WITHOUT };
 	static const struct option known[] = {
 		{ "pair", 1, NULL, PAIR },	   { "init-pid", 1, NULL, INIT }, { "toolkit", 1, NULL, TOOLKIT },
 		{ "hook", 1, NULL, HOOK },	   { "work", 1, NULL, WORK },	  { "gate", 1, NULL, GATE },
 		{ "roots", 1, NULL, ROOTS },	   { "exclude", 1, NULL, EXCLUDE }, { "log-keep", 1, NULL, KEEP },
 		{ "freeze-ms-max", 1, NULL, FREEZE }, { "blob-bytes-max", 1, NULL, BLOB }, { "kdat", 1, NULL, KDAT },
-		{ "files-bytes-max", 1, NULL, FILES },
+		{ "files-bytes-max", 1, NULL, FILES }, { "without", 1, NULL, WITHOUT },
 		{ NULL, 0, NULL, 0 },
 	};
 	uint64_t number = 0;
 	int bad = 0;
-	*out = (struct options){ .exclude = { "/.ftctl" }, .excludes = 1, .kdat = "kdat", .log_keep = 4, .freeze_ms_max = 2000,
+	*out = (struct options){ .exclude = { "/.ftctl" }, .excludes = 1, .kdat = "kdat", .log_keep = 4, .freeze_ms_max = 2000, .shortcuts = HOOK_SHORTCUTS,
 				 .blob_bytes_max = (uint64_t)8 << 30 };
 	for (int kind; (kind = getopt_long(argc, argv, "", known, NULL)) != -1;) {
 		switch (kind) {
@@ -284,6 +303,10 @@ static int parse_options(int argc, char **argv, struct options *out)
 		case FREEZE: bad |= line_parse_u64(optarg, &out->freeze_ms_max) != 0; break;
 		case BLOB: bad |= line_parse_u64(optarg, &out->blob_bytes_max) != 0; break;
 		case FILES: bad |= line_parse_u64(optarg, &out->files_bytes_max) != 0; break;
+		case WITHOUT:
+			bad |= shortcut_called(optarg) == 0;
+			out->shortcuts &= ~shortcut_called(optarg);
+			break;
 		default: return -1;
 		}
 	}
@@ -302,8 +325,7 @@ static int folder(int parent, const char *name)
 /* Images of a run that was killed. */
 static void wipe_images(void)
 {
-	int fd = openat(dumper.work, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *listing = fd < 0 ? NULL : fdopendir(fd);
+	DIR *listing = disk_list(dumper.work, ".");
 	if (listing == NULL)
 		return;
 	for (struct dirent *entry; (entry = readdir(listing)) != NULL;)
@@ -366,6 +388,7 @@ int main(int argc, char **argv)
 	dumper.pair = options.pair;
 	dumper.work_path = options.work;
 	dumper.log_keep = options.log_keep;
+	dumper.shortcuts = options.shortcuts;
 	dumper.freeze_limit_us = options.freeze_ms_max * 1000;
 	dumper.blob_bytes_max = options.blob_bytes_max;
 	gate_init(&dumper.gate, strcmp(options.gate, "none") == 0 ? NULL : options.gate);

@@ -2,33 +2,13 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/sysmacros.h>
-#include <unistd.h>
+
+#include "proc/proc.h"
 
 enum { TEXT_BYTES_MAX = 64 * 1024 };
-
-static ssize_t slurp(const char *path, char *text, size_t size)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	size_t length = 0;
-	while (length + 1 < size) {
-		ssize_t got = read(fd, text + length, size - 1 - length);
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-			break;
-		length += (size_t)got;
-	}
-	close(fd);
-	text[length] = 0;
-	return (ssize_t)length;
-}
 
 static void add_children(struct tree *tree, char *text)
 {
@@ -60,12 +40,12 @@ static int read_process(struct tree *tree, pid_t pid)
 		if (entry->d_name[0] == '.')
 			continue;
 		snprintf(path, sizeof path, "/proc/%d/task/%s/stat", (int)pid, entry->d_name);
-		if (slurp(path, text, sizeof text) <= 0)
+		if (proc_text(path, text, sizeof text) <= 0)
 			continue; /* the thread has just ended */
 		tree->threads++;
 		tree->traced += state_of(text) == 't';
 		snprintf(path, sizeof path, "/proc/%d/task/%s/children", (int)pid, entry->d_name);
-		if (slurp(path, text, sizeof text) > 0)
+		if (proc_text(path, text, sizeof text) > 0)
 			add_children(tree, text);
 	}
 	closedir(tasks);
@@ -160,12 +140,12 @@ pid_t tree_child_called(pid_t parent, pid_t inside)
 	char path[64], text[TEXT_BYTES_MAX];
 	children.processes = 0;
 	snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)parent, (int)parent);
-	if (slurp(path, text, sizeof text) < 0)
+	if (proc_text(path, text, sizeof text) < 0)
 		return -1;
 	add_children(&children, text);
 	for (size_t i = 0; i < children.processes; i++) {
 		snprintf(path, sizeof path, "/proc/%d/status", (int)children.pid[i]);
-		if (slurp(path, text, sizeof text) > 0 && innermost(text) == inside)
+		if (proc_text(path, text, sizeof text) > 0 && innermost(text) == inside)
 			return children.pid[i];
 	}
 	errno = ESRCH;

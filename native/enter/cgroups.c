@@ -11,6 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "proc/proc.h"
+
 enum { PROC_TEXT_BYTES_MAX = 256 * 1024 };
 
 static bool has_word(const char *list, size_t list_length, const char *word, size_t length)
@@ -58,25 +60,6 @@ int enter_cgroup_mount(const char *mountinfo, const char *controllers, char *out
 	return -1;
 }
 
-static ssize_t slurp(const char *path, char *text, size_t size)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -1;
-	size_t length = 0;
-	for (;;) {
-		ssize_t got = read(fd, text + length, size - 1 - length);
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-			break;
-		length += (size_t)got;
-	}
-	close(fd);
-	text[length] = 0;
-	return (ssize_t)length;
-}
-
 static int join_one(const char *mount, const char *path)
 {
 	char file[PATH_MAX];
@@ -99,7 +82,7 @@ int enter_cgroups(pid_t pid)
 	static char mountinfo[PROC_TEXT_BYTES_MAX], groups[16 * 1024];
 	char file[64];
 	snprintf(file, sizeof file, "/proc/%d/cgroup", (int)pid);
-	if (slurp(file, groups, sizeof groups) < 0 || slurp("/proc/self/mountinfo", mountinfo, sizeof mountinfo) < 0)
+	if (proc_text(file, groups, sizeof groups) < 0 || proc_text("/proc/self/mountinfo", mountinfo, sizeof mountinfo) < 0)
 		return -1;
 	int joined = 0;
 	for (char *line = groups, *next; *line != 0; line = next) {

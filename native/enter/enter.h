@@ -29,6 +29,7 @@ enum enter_fd {
 	ENTER_STDIO, /* three: what the application's 0, 1 and 2 are to be connected to on restore */
 	ENTER_END = ENTER_STDIO + 3,
 };
+#define ENTER_IMAGES_NUMBER "14"
 #define ENTER_IMAGES_PATH "/proc/self/fd/14"
 #define ENTER_WORK_PATH "/proc/self/fd/15"
 #define ENTER_KDAT_PATH "/proc/self/fd/16"

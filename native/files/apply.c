@@ -13,6 +13,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "disk/disk.h"
 #include "files/apply_entry.h"
 
 struct apply {
@@ -235,7 +236,7 @@ static int write_content(struct apply *a, int fd, uint64_t size)
 			return 0;
 		}
 		if (a->op.type == FILES_HOLE ? entry_zero(fd, a->op.offset, a->op.length) != 0
-		                             : entry_write(fd, a->op.bytes, a->op.length, a->op.offset) != 0)
+		                             : disk_write_at(fd, a->op.bytes, a->op.length, a->op.offset) != 0)
 			return -1;
 		a->stats->bytes += a->op.type == FILES_DATA ? a->op.length : 0;
 	}

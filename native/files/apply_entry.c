@@ -1,12 +1,13 @@
 #include "files/apply_entry.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+
+#include "disk/disk.h"
 
 static int remove_below(int dirfd, const char *name, unsigned depth, uint64_t *skipped);
 
@@ -26,13 +27,9 @@ static int remove_entries(DIR *dir, unsigned depth, uint64_t *skipped)
 
 static int remove_directory(int at, const char *name, unsigned depth, uint64_t *skipped)
 {
-	int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	if (dir == NULL) {
-		if (fd >= 0)
-			close(fd);
+	DIR *dir = disk_list(at, name);
+	if (dir == NULL)
 		return -1;
-	}
 	int result = remove_entries(dir, depth, skipped), error = errno;
 	closedir(dir);
 	errno = error;
@@ -145,21 +142,6 @@ int entry_set_attributes(int fd, struct epoch_cursor *c, uint32_t count, uint64_
 	return 0;
 }
 
-int entry_write(int fd, const uint8_t *bytes, uint64_t length, uint64_t offset)
-{
-	while (length > 0) {
-		ssize_t done = pwrite(fd, bytes, length, (off_t)offset);
-		if (done < 0 && errno == EINTR)
-			continue;
-		if (done <= 0)
-			return -1;
-		bytes += done;
-		length -= (uint64_t)done;
-		offset += (uint64_t)done;
-	}
-	return 0;
-}
-
 int entry_zero(int fd, uint64_t offset, uint64_t length)
 {
 	static const uint8_t zeroes[65536];
@@ -169,7 +151,7 @@ int entry_zero(int fd, uint64_t offset, uint64_t length)
 		return -1;
 	while (length > 0) {
 		uint64_t bytes = length < sizeof zeroes ? length : sizeof zeroes;
-		if (entry_write(fd, zeroes, bytes, offset) != 0)
+		if (disk_write_at(fd, zeroes, bytes, offset) != 0)
 			return -1;
 		offset += bytes;
 		length -= bytes;

@@ -14,6 +14,5 @@ int entry_set_meta(int fd, const struct file_meta *meta);
 int entry_set_owner(int fd, const struct file_meta *meta);
 /* Makes the attributes of `fd` exactly the `count` FILES_ATTR records at the cursor, which is moved beyond them. */
 int entry_set_attributes(int fd, struct epoch_cursor *c, uint32_t count, uint64_t *skipped);
-int entry_write(int fd, const uint8_t *bytes, uint64_t length, uint64_t offset);
 int entry_zero(int fd, uint64_t offset, uint64_t length);
 #endif

@@ -3,4 +3,4 @@ FILES_SCAN_SRCS := files/scan.c files/index.c files/walk.c files/plan.c files/co
 FILES_APPLY_SRCS := files/parse.c files/apply.c files/apply_entry.c files/tracked.c
 
 TESTS += files-test
-files-test_SRCS = files/test/files_test.c files/test/trees.c $(FILES_SCAN_SRCS) $(FILES_APPLY_SRCS) $(EPOCH_SRCS) $(CRC_SRCS) $(LINE_SRCS)
+files-test_SRCS = files/test/files_test.c files/test/trees.c $(FILES_SCAN_SRCS) $(FILES_APPLY_SRCS) $(EPOCH_SRCS) $(CRC_SRCS) $(DISK_SRCS) $(LINE_SRCS)

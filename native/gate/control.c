@@ -79,13 +79,14 @@ void control_close(struct control *control, const char *path)
 {
 	char name[PATH_BYTES_MAX + 8];
 	snprintf(name, sizeof name, "%s.lock", path);
-	for (unsigned i = 0; i < CONTROL_CONNECTIONS_MAX; i++)
-		if (control->connection[i].fd >= 0)
-			close(control->connection[i].fd);
 	close(control->listen_fd);
 	unlink(path);
 	unlink(name);
 	close(control->lock_fd);
+	/* Last: who asked for the end takes the end of the connection for it, and may start the next gate at once. */
+	for (unsigned i = 0; i < CONTROL_CONNECTIONS_MAX; i++)
+		if (control->connection[i].fd >= 0)
+			close(control->connection[i].fd);
 }
 
 static bool is_trusted(int fd)

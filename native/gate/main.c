@@ -258,6 +258,8 @@ static void stop(struct gate *gate)
 		tap_remove(&gate->container);
 		tap_remove(&gate->lan);
 	}
+	if (gate->beat_fd >= 0)
+		close(gate->beat_fd);
 	control_close(&gate->control, gate->options->control);
 }
 

@@ -4,17 +4,24 @@
  *
  * Where the places are, in CRIU 4.2.1: cr_dump_tasks() → collect_pstree() arms alarm(timeout), seizes every
  * task, and calls alarm(0) the moment all are stopped; collect_namespaces() (sock_diag), memory and files
- * come after. So `alarm(0)` after the first PTRACE_SEIZE is the barrier. Tasks run again by
- * PTRACE_DETACH in pstree_switch_state(), after all images are written.
+ * come after. So `alarm(0)` after the first PTRACE_SEIZE is the barrier (CRIU waits at the first thing
+ * after it that the barrier is for, see await_mark()). Tasks run again by PTRACE_DETACH in pstree_switch_state(), after
+ * all images are written.
  *
  * Invariants:
  *  - Between the first PTRACE_SEIZE and the last PTRACE_DETACH no wait is without a bound: the freeze limit
  *    ends it, and so does the loss of the socket.
  *  - CRIU is never killed in that time, not even with its parent: killed half-way it would leave its parasite
  *    in a task or a socket in repair mode. It is made to fail instead, and undoes everything itself.
+ *  - Each shortcut (hook/splices.h, hook/pages.h, hook/smaps.h) gives CRIU what it would have got without.
  *  - Without environment switches every function is the libc's own.
  */
+#include "hook/helper.h"
 #include "hook/message.h"
+#include "hook/pages.h"
+#include "hook/phases.h"
+#include "hook/smaps.h"
+#include "hook/splices.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -54,9 +61,10 @@ static struct {
 	int socket;
 	long target;
 	bool no_probe, send_window, warm;
+	unsigned shortcuts, used;
 	enum stage stage;
 	unsigned seized, detached;
-	bool aborted;
+	bool aborted, marking;
 	uint64_t frozen_at_us, limit_us, check_at_us;
 } hook = { .socket = -1 };
 
@@ -83,6 +91,8 @@ __attribute__((constructor)) static void hook_load(void)
 	hook.send_window = getenv(HOOK_ENV_SEND_WINDOW) != NULL;
 	hook.socket = (int)number_from(HOOK_ENV_SOCKET);
 	hook.target = number_from(HOOK_ENV_TARGET);
+	long shortcuts = number_from(HOOK_ENV_SHORTCUTS);
+	hook.shortcuts = shortcuts > 0 && hook.socket >= 0 ? (unsigned)shortcuts : 0;
 }
 
 /* ---- talking to ftdump ---- */
@@ -96,6 +106,11 @@ static void socket_lost(void)
 static void say(enum hook_kind kind)
 {
 	struct hook_message message = { .kind = kind, .threads = hook.seized };
+	message.failed = !splices_whole();
+	if (kind == HOOK_THAWED) {
+		message.phases = phases_seen();
+		message.plain = hook.shortcuts & ~hook.used;
+	}
 	if (hook.frozen_at_us != 0)
 		message.frozen_us = now_us() - hook.frozen_at_us;
 	if (hook.socket >= 0 && send(hook.socket, &message, sizeof message, MSG_NOSIGNAL) != sizeof message)
@@ -153,7 +168,7 @@ static bool must_fail(void)
 {
 	if (hook.stage != STAGE_FROZEN)
 		return false;
-	if (!hook.aborted && left_us() == 0)
+	if (!hook.aborted && (left_us() == 0 || !splices_whole()))
 		hook.aborted = true;
 	uint64_t now = now_us();
 	if (!hook.aborted && hook.socket >= 0 && now >= hook.check_at_us) {
@@ -173,6 +188,25 @@ static void arm_alarm(uint64_t us)
 }
 
 /*
+ * While the tasks stand still, nothing on this host is more urgent. Where the kernel groups tasks by session, a task's
+ * niceness counts within its session alone, so CRIU gets one of its own, which is nice as well. Refused: only slower.
+ */
+static void go_first(void)
+{
+	(void)setpriority(PRIO_PROCESS, 0, WARM_NICE);
+	if (setsid() < 0)
+		return;
+	int fd = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	char text[16];
+	int length = snprintf(text, sizeof text, "%d", WARM_NICE);
+	if (write(fd, text, (size_t)length) != length)
+		errno = 0;
+	syscall(SYS_close, fd);
+}
+
+/*
  * A fresh process pays for every page it touches first, and would do so while the tasks are frozen. So the heap
  * is grown and everything mapped is made present before we report that we are parked.
  */
@@ -188,12 +222,26 @@ static void warm_up(void)
 	/* Refused beyond RLIMIT_MEMLOCK: then it is only slower. */
 	if (mlockall(MCL_CURRENT) == 0)
 		munlockall();
-	(void)setpriority(PRIO_PROCESS, 0, WARM_NICE);
+	go_first();
+}
+
+/* What cannot be prepared is done the plain way, and ftdump hears of it. */
+static void prepare_shortcuts(void)
+{
+	if ((hook.shortcuts & (HOOK_SPLICES | HOOK_SMAPS)) != 0 && !helper_start())
+		return;
+	long images = number_from(HOOK_ENV_IMAGES), bytes = number_from(HOOK_ENV_PAGES_BYTES);
+	const char *pages = getenv(HOOK_ENV_PAGES);
+	if ((hook.shortcuts & HOOK_PAGES) != 0 && images >= 0 && pages != NULL && bytes > 0)
+		(void)pages_prepare((int)images, pages, (size_t)bytes);
+	if ((hook.shortcuts & HOOK_SMAPS) != 0)
+		(void)smaps_prepare((pid_t)hook.target);
 }
 
 static void park(void)
 {
 	arm_alarm(0); /* CRIU's own timer runs since before it was parked */
+	prepare_shortcuts();
 	if (hook.warm)
 		warm_up();
 	say(HOOK_PARKED);
@@ -209,22 +257,48 @@ static void park(void)
 	prctl(PR_SET_PDEATHSIG, 0);
 	hook.stage = STAGE_SEIZING;
 	hook.frozen_at_us = now_us();
+	phases_begin();
 	arm_alarm(hook.limit_us);
+}
+
+/*
+ * While the gate is marked, CRIU may look at what a packet cannot change: which namespaces there are. So this stands
+ * before its first socket, its first image, smaps, and every further ptrace.
+ */
+static void await_mark(void)
+{
+	if (!hook.marking)
+		return;
+	hook.marking = false;
+	phase_enter(PHASE_MARK);
+	await_frozen(HOOK_CAPTURE);
+	phase_enter(PHASE_COLLECT);
+	smaps_begin(); /* not before: the mark may need the core */
 }
 
 static void barrier(void)
 {
 	hook.stage = STAGE_FROZEN;
+	hook.marking = true;
 	say(HOOK_FROZEN);
-	await_frozen(HOOK_CAPTURE);
+	if ((hook.shortcuts & HOOK_MARK) == 0) {
+		await_mark();
+		return;
+	}
+	hook.used |= HOOK_MARK;
+	phase_enter(PHASE_COLLECT);
 }
 
 static void before_detach(void)
 {
+	await_mark();
 	hook.stage = STAGE_DETACHING;
+	(void)splices_finish(); /* the message says whether it failed */
+	phase_enter(PHASE_WAIT);
 	say(HOOK_DETACHING);
 	if (!hook.aborted)
 		await_frozen(HOOK_RELEASE);
+	phase_enter(PHASE_DETACH);
 }
 
 static void after_detach(void)
@@ -233,7 +307,10 @@ static void after_detach(void)
 	if (hook.detached != hook.seized)
 		return;
 	hook.stage = STAGE_THAWED;
+	phases_end();
 	say(HOOK_THAWED);
+	if (!pages_trim())
+		_exit(1); /* ftdump must not take the images */
 }
 
 long ptrace(enum __ptrace_request request, ...)
@@ -249,6 +326,10 @@ long ptrace(enum __ptrace_request request, ...)
 	va_end(arguments);
 
 	bool watched = hook.target > 0;
+	if (request != PTRACE_DETACH)
+		await_mark();
+	if (watched && request == PTRACE_PEEKSIGINFO)
+		phase_enter(PHASE_INFECT);
 	if (watched && request == PTRACE_SEIZE && pid == hook.target && hook.stage == STAGE_START)
 		park();
 	if (watched && request == PTRACE_DETACH && hook.stage == STAGE_FROZEN)
@@ -282,14 +363,33 @@ static const char *redirected(const char *path, char *room, size_t size)
 	return room;
 }
 
+/* What was prepared for it; -1 for nothing. */
+static int open_frozen(int directory, const char *path, int flags)
+{
+	phase_opened(path);
+	int fd = pages_open(directory, path, flags);
+	if (fd >= 0)
+		hook.used |= HOOK_PAGES;
+	else if ((fd = smaps_open(directory, path)) >= 0)
+		hook.used |= HOOK_SMAPS;
+	return fd;
+}
+
 static int open_common(int directory, const char *path, int flags, mode_t mode)
 {
 	char room[PATH_MAX];
+	if ((flags & O_CREAT) != 0 || strcmp(path, "smaps") == 0)
+		await_mark();
 	if ((flags & O_CREAT) != 0 && must_fail()) {
 		errno = ECANCELED;
 		return -1;
 	}
-	return (int)syscall(SYS_openat, directory, redirected(path, room, sizeof room), flags, mode);
+	int fd = hook.stage == STAGE_FROZEN ? open_frozen(directory, path, flags) : -1;
+	if (fd < 0)
+		fd = (int)syscall(SYS_openat, directory, redirected(path, room, sizeof room), flags, mode);
+	if (hook.stage == STAGE_FROZEN && (flags & O_CREAT) != 0 && (hook.shortcuts & HOOK_SPLICES) != 0)
+		splices_image(path, fd);
+	return fd;
 }
 
 static mode_t mode_of(int flags, va_list arguments)
@@ -346,10 +446,39 @@ ssize_t splice(int from, off64_t *from_offset, int to, off64_t *to_offset, size_
 		errno = ECANCELED;
 		return -1;
 	}
+	if (from_offset == NULL && to_offset == NULL && splices_take(from, to, length)) {
+		hook.used |= HOOK_SPLICES;
+		return (ssize_t)length;
+	}
 	return syscall(SYS_splice, from, from_offset, to, to_offset, length, flags);
 }
 
+int close(int fd)
+{
+	splices_closed(fd);
+	return (int)syscall(SYS_close, fd);
+}
+
+/* A pipe is about to be filled again: by CRIU, or by the parasite, which gets it first. */
+ssize_t vmsplice(int fd, const struct iovec *vector, size_t count, unsigned flags)
+{
+	(void)splices_finish();
+	return syscall(SYS_vmsplice, fd, vector, count, flags);
+}
+
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+	(void)splices_finish();
+	return syscall(SYS_sendmsg, fd, message, flags);
+}
+
 /* ---- sockets ---- */
+
+int socket(int domain, int type, int protocol)
+{
+	await_mark();
+	return (int)syscall(SYS_socket, domain, type, protocol);
+}
 
 static int plain_setsockopt(int fd, int level, int name, const void *value, socklen_t length)
 {

@@ -18,6 +18,8 @@
 
 #include <stdint.h>
 
+#include "hook/phases.h"
+
 enum hook_kind {
 	HOOK_PARKED = 'P',
 	HOOK_FROZEN = 'F',
@@ -29,11 +31,23 @@ enum hook_kind {
 	HOOK_ABORT = 'A',
 };
 
+/* What makes the frozen time shorter. A bit each: in the switches, and in what a dump had to do the plain way. */
+enum hook_shortcut {
+	HOOK_SPLICES = 1 << 0, /* many small splices of pages made one, beside CRIU's other work */
+	HOOK_PAGES = 1 << 1,   /* the image of the pages has its memory before the freeze */
+	HOOK_SMAPS = 1 << 2,   /* smaps is read by a thread beside CRIU */
+	HOOK_MARK = 1 << 3,    /* the gate is marked while CRIU lists namespaces */
+	HOOK_SHORTCUTS = HOOK_SPLICES | HOOK_PAGES | HOOK_SMAPS | HOOK_MARK,
+};
+
 struct hook_message {
 	uint32_t kind;
 	uint32_t threads;   /* seized so far */
+	uint32_t plain;     /* with THAWED: shortcuts that were on and had to be done the plain way */
+	uint32_t failed;    /* with DETACHING: pages that CRIU takes for written are not */
 	uint64_t frozen_us; /* since the first PTRACE_SEIZE, by CRIU's own clock */
 	uint64_t limit_us;  /* with GO: how long the tasks may stay frozen */
+	struct phases phases; /* with THAWED */
 };
 
 /* Environment switches; without them the library does nothing at all. */
@@ -43,5 +57,9 @@ struct hook_message {
 #define HOOK_ENV_NO_PROBE "FTHOOK_NO_PROBE" /* leave TCP_REPAIR without sending a window probe */
 #define HOOK_ENV_WARM "FTHOOK_WARM"         /* make memory present before parking */
 #define HOOK_ENV_SEND_WINDOW "FTHOOK_SEND_WINDOW" /* restore: give a socket a send window before it sends */
+#define HOOK_ENV_SHORTCUTS "FTHOOK_SHORTCUTS" /* sum of enum hook_shortcut */
+#define HOOK_ENV_IMAGES "FTHOOK_IMAGES"     /* with HOOK_PAGES: descriptor of the images' directory */
+#define HOOK_ENV_PAGES "FTHOOK_PAGES"       /* with HOOK_PAGES: name of the image, and */
+#define HOOK_ENV_PAGES_BYTES "FTHOOK_PAGES_BYTES" /* with HOOK_PAGES: memory to set aside */
 
 #endif

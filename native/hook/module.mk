@@ -1,7 +1,11 @@
 LIBRARIES += libfthook.so
-libfthook.so_SRCS = hook/hook.c hook/limits.c
-libfthook.so_LDLIBS = -ldl
+libfthook.so_SRCS = hook/hook.c hook/limits.c hook/phases.c hook/helper.c hook/splices.c hook/pages.c hook/smaps.c
+libfthook.so_LDLIBS = -ldl -lpthread
 
 TESTS += hook-limits-test
 hook-limits-test_SRCS = hook/test/limits_test.c hook/limits.c
 hook-limits-test_LDLIBS = -ldl
+
+TESTS += hook-shortcuts-test
+hook-shortcuts-test_SRCS = hook/test/shortcuts_test.c hook/helper.c hook/splices.c hook/pages.c hook/smaps.c
+hook-shortcuts-test_LDLIBS = -lpthread

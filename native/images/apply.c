@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "crc/crc32c.h"
+#include "disk/disk.h"
 #include "images/parse.h"
 #include "images/records.h"
 
@@ -16,21 +17,6 @@ static int io_error(struct epoch_error *e, const char *what, const char *name)
 {
 	int space = errno == ENOSPC || errno == EDQUOT || errno == ENOMEM;
 	return epoch_fail(e, space ? "space" : "io", errno, "image %s: %s", name, what);
-}
-
-static int write_at(int fd, const uint8_t *bytes, uint64_t length, uint64_t offset)
-{
-	while (length > 0) {
-		ssize_t done = pwrite(fd, bytes, length, (off_t)offset);
-		if (done < 0 && errno == EINTR)
-			continue;
-		if (done <= 0)
-			return -1;
-		bytes += done;
-		length -= (uint64_t)done;
-		offset += (uint64_t)done;
-	}
-	return 0;
 }
 
 static int copy_range(int from, uint64_t source, int to, uint64_t offset, uint64_t length)
@@ -58,7 +44,7 @@ static int change_in_place(int dirfd, const struct image_change *image)
 	struct epoch_cursor extents = image->extents;
 	struct image_extent x;
 	while (result == 0 && image_extent_next(&extents, &x))
-		result = write_at(fd, x.bytes, x.length, x.offset);
+		result = disk_write_at(fd, x.bytes, x.length, x.offset);
 	int error = errno;
 	close(fd);
 	errno = error;
@@ -75,7 +61,7 @@ static int build(int from, int to, const struct image_change *image)
 	while (image_extent_next(&extents, &x)) {
 		if (x.offset > next && copy_range(from, next, to, next, x.offset - next) != 0)
 			return -1;
-		if (x.bytes != NULL ? write_at(to, x.bytes, x.length, x.offset) != 0
+		if (x.bytes != NULL ? disk_write_at(to, x.bytes, x.length, x.offset) != 0
 		                    : copy_range(from, x.source, to, x.offset, x.length) != 0)
 			return -1;
 		next = x.offset + x.length;

@@ -5,17 +5,23 @@
  *
  * `ftprobe vfork`: the same from a vfork()ed child, whose parent then is in uninterruptible sleep: what no
  * debugger can stop, and no dump.
+ *
+ * `ftprobe still`: prints 1 and does nothing any more, so that any two dumps of it are the same; its memory has every
+ * shape that a dump tells apart.
  */
 #include <arpa/inet.h>
+#include <pthread.h>
+#include <sched.h>
 #include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { EVERY_NS = 5000000 };
+enum { EVERY_NS = 5000000, AREA_BYTES = 2 << 20, PAGE_BYTES = 4096 };
 #define STEP_NS_MAX INT64_C(60000000000)
 
 static int connect_to_self(int ends[2])
@@ -76,6 +82,44 @@ static int count(const int ends[2])
 	}
 }
 
+/* Every `every`th page is written. */
+static int area(int flags, int advice, size_t every)
+{
+	unsigned char *bytes = mmap(NULL, AREA_BYTES, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | flags, -1, 0);
+	if (bytes == MAP_FAILED || (advice >= 0 && madvise(bytes, AREA_BYTES, advice) != 0))
+		return -1;
+	for (size_t at = 0; at < AREA_BYTES; at += every * PAGE_BYTES)
+		memset(bytes + at, (int)(at / PAGE_BYTES % 251 + 1), PAGE_BYTES);
+	/* So that neighbours do not become one. */
+	return mmap(NULL, PAGE_BYTES, PROT_NONE, MAP_ANONYMOUS | MAP_PRIVATE, -1, 0) == MAP_FAILED ? -1 : 0;
+}
+
+static void *rest(void *unused)
+{
+	for (;;)
+		pause();
+	return unused;
+}
+
+static int be_still(void)
+{
+	pthread_t thread;
+	/* On one processor: the kernel writes its number into the memory of each thread. */
+	cpu_set_t processor;
+	CPU_ZERO(&processor);
+	CPU_SET(sched_getcpu(), &processor);
+	if (sched_setaffinity(0, sizeof processor, &processor) != 0)
+		return 1;
+	if (area(MAP_PRIVATE, -1, 1) != 0 || area(MAP_PRIVATE, MADV_NOHUGEPAGE, 2) != 0 || area(MAP_PRIVATE, MADV_DONTFORK, 7) != 0 ||
+	    area(MAP_PRIVATE, MADV_WIPEONFORK, 3) != 0 || area(MAP_PRIVATE | MAP_NORESERVE, MADV_DONTDUMP, 64) != 0 ||
+	    area(MAP_SHARED, -1, 5) != 0 || pthread_create(&thread, NULL, rest, NULL) != 0)
+		return 1;
+	if (write(STDOUT_FILENO, "1\n", 2) != 2)
+		return 1;
+	rest(NULL);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	int ends[2];
@@ -85,5 +129,7 @@ int main(int argc, char **argv)
 	}
 	if (argc > 1 && strcmp(argv[1], "vfork") == 0 && vfork() != 0)
 		return 1; /* the child never ends before us */
+	if (argc > 1 && strcmp(argv[1], "still") == 0)
+		return be_still();
 	return count(ends);
 }

@@ -8,7 +8,6 @@
  *  - What failed is killed before we answer: a half-restored application never runs unattended.
  */
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -26,6 +25,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "disk/disk.h"
 #include "dump/clock.h"
 #include "dump/logs.h"
 #include "dump/meta.h"
@@ -142,8 +142,7 @@ static int open_all(struct restore *self)
 /* Every thread has a core-<tid>.img. CRIU's own pids must not be among those that it is about to restore. */
 static bool pids_collide(int images, long first)
 {
-	int fd = openat(images, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *listing = fd < 0 ? NULL : fdopendir(fd);
+	DIR *listing = disk_list(images, ".");
 	if (listing == NULL)
 		return false;
 	bool collide = false;

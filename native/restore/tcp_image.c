@@ -1,6 +1,5 @@
 #include "restore/tcp_image.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -9,6 +8,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "disk/disk.h"
 
 enum {
 	IMAGE_MAGIC = 0x54564319, /* the same for every kind */
@@ -148,27 +149,13 @@ long tcp_image_rewrite(const uint8_t *image, size_t length, uint64_t segments, u
 
 /* ---- files ---- */
 
-static int write_all(int fd, const uint8_t *data, size_t length)
-{
-	while (length > 0) {
-		ssize_t count = write(fd, data, length);
-		if (count < 0 && errno == EINTR)
-			continue;
-		if (count <= 0)
-			return -1;
-		data += count;
-		length -= (size_t)count;
-	}
-	return 0;
-}
-
 static int replace(int directory, const char *name, const uint8_t *data, size_t length)
 {
 	static const char temporary[] = "tcp-stream.new";
 	int fd = openat(directory, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -1;
-	int result = write_all(fd, data, length);
+	int result = disk_write_at(fd, data, length, 0);
 	int error = errno;
 	close(fd);
 	if (result == 0)
@@ -218,13 +205,9 @@ static int rewrite_one(int directory, const char *name, uint64_t segments)
 int tcp_images_rewrite(int directory, uint64_t segments)
 {
 	static const char prefix[] = "tcp-stream-";
-	int fd = openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *listing = fd < 0 ? NULL : fdopendir(fd);
-	if (listing == NULL) {
-		if (fd >= 0)
-			close(fd);
+	DIR *listing = disk_list(directory, ".");
+	if (listing == NULL)
 		return -1;
-	}
 	int changed = 0;
 	for (struct dirent *entry; changed >= 0 && (entry = readdir(listing)) != NULL;) {
 		if (strncmp(entry->d_name, prefix, sizeof prefix - 1) != 0)

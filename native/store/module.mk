@@ -1,5 +1,5 @@
 STORE_SRCS = store/store.c store/state.c store/applier.c store/takeover.c $(FILES_APPLY_SRCS) files/roots.c \
-  $(IMAGES_STORE_SRCS) $(EPOCH_SRCS) $(CRC_SRCS) $(FAULT_SRCS) $(LINE_SRCS)
+  $(IMAGES_STORE_SRCS) $(EPOCH_SRCS) $(CRC_SRCS) $(DISK_SRCS) $(FAULT_SRCS) $(LINE_SRCS)
 
 PROGRAMS += ftstore
 ftstore_SRCS = store/main.c $(STORE_SRCS)

@@ -12,6 +12,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "disk/disk.h"
 #include "fault/fault.h"
 #include "images/apply.h"
 
@@ -312,7 +313,7 @@ static int copy_in(struct store *s, int from, const char *name, struct epoch_err
 	for (off_t at = 0; result == 0 && at < st.st_size;) {
 		static uint8_t buffer[1 << 20];
 		ssize_t got = pread(from, buffer, sizeof buffer, at);
-		if (got <= 0 || write(to, buffer, (size_t)got) != got)
+		if (got <= 0 || disk_write_at(to, buffer, (uint64_t)got, (uint64_t)at) != 0)
 			result = -1;
 		at += got;
 	}

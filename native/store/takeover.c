@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "disk/disk.h"
 #include "store/store.h"
 
 /* With the applier stopped. Keeps the generation (a floor that only rises), the place in the journal, and paths.K. */
@@ -84,10 +85,10 @@ static int copy_image(int from_dir, const char *name, int to_dir)
 	int from = openat(from_dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	int to = from < 0 ? -1 : openat(to_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	ssize_t got = to < 0 ? -1 : 1;
-	while (got > 0) {
+	for (uint64_t at = 0; got > 0; at += (uint64_t)got) {
 		static uint8_t buffer[1 << 20];
-		got = read(from, buffer, sizeof buffer);
-		if (got > 0 && write(to, buffer, (size_t)got) != got)
+		got = pread(from, buffer, sizeof buffer, (off_t)at);
+		if (got > 0 && disk_write_at(to, buffer, (uint64_t)got, at) != 0)
 			got = -1;
 	}
 	int error = errno;

@@ -61,6 +61,8 @@ export interface PairView {
   heldOldestMs?: number;
   leaseFresh: boolean;
   pauseMs?: Percentiles;
+  /** Medians of what the pause consists of. */
+  pausePartsMs?: Record<string, number>;
   dumpMs?: Percentiles;
   shipMs?: Percentiles;
   commitMs?: Percentiles;

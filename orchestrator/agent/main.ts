@@ -28,6 +28,7 @@ import { Agent } from "./agent.js";
 import { startApiServer } from "./api-server.js";
 import type { AgentService } from "./api-types.js";
 import { EventLog } from "./events.js";
+import { endLeftGates } from "./leftovers.js";
 import { createLog, RecentLines } from "./log.js";
 import { AgentMetrics } from "./metrics.js";
 import { notifyReady, notifyStopping } from "./notify.js";
@@ -99,6 +100,8 @@ export async function startAgent(
   };
   const service = new Agent(host, pairs, agentParts(shared, host, pairs, recent));
   await loadPairs(host, pairs, log);
+  const left = await endLeftGates(config.runDir, (pair) => host.records.has(pair), log);
+  if (left.length > 0) log.warn({ pairs: left }, "ended gates that belong to no pair");
   await recoverOriginals(engine, pairs, log);
   const links = await startLinks(shared, host, pairs);
   const api = await startApiServer({

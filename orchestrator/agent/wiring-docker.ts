@@ -47,6 +47,11 @@ export function containerControl({ engine, initProgram, clock }: DockerWiring): 
       const { state, pid } = await initOf(app).status();
       return { ...app, pid: state === "running" ? pid : 0 };
     },
+    async waiting(containerId) {
+      const inspect = await engine.find(containerId);
+      if (!inspect?.State.Running || inspect.State.Pid === 0) return false;
+      return (await initOf({ initPid: inspect.State.Pid, pid: 0 }).status()).state === "waiting";
+    },
     async startApplication(app) {
       const pid = await initOf(app).start();
       await applicationPids(app.initPid, pid);

@@ -108,11 +108,18 @@ async function openGate(
   gate.on("gone", (reason) => onNews({ kind: "gone", reason }));
   await gate.subscribe();
   await gate.cpu(await cpuTimePath(initPid)).catch(() => {});
-  return gateControl(gate, record.network.address.split("/")[0]!);
+  return gateControl(gate, options, record.network.address.split("/")[0]!);
 }
 
-function gateControl(gate: Gate, ip: string): GateControl {
+function gateControl(
+  gate: Gate,
+  { pair, controlSocket: socket }: GateOptions,
+  ip: string,
+): GateControl {
   return {
+    get gone() {
+      return gate.gone;
+    },
     mode: (mode, generation, epoch) => gate.mode(mode, generation, epoch),
     async commit(epoch) {
       const { frames, bytes, heldFrames } = await gate.commit(epoch);
@@ -140,7 +147,8 @@ function gateControl(gate: Gate, ip: string): GateControl {
           count === 0 ? undefined : { avg: ms(avg), p50: ms(p50), p99: ms(p99), max: ms(max) },
       };
     },
-    quit: () => gate.quit(),
+    // One that lives though its connection is lost must not stay: it would keep the address of its heartbeats.
+    quit: () => (gate.gone ? Gate.quitAt(pair, socket).then(() => {}) : gate.quit()),
     release: () => gate.release(),
   };
 }
@@ -220,6 +228,8 @@ async function openDumper(
         wallMs: result.wallMs,
         bytes: result.bytes,
         full: result.full,
+        pausePartsMs: result.pausePartsMs,
+        plain: result.plain,
       };
     },
     presync: (path, generation) => checkpointer.presync({ path, generation }),

@@ -102,7 +102,9 @@ describe("ls", () => {
   it("has more columns with -o wide", async () => {
     const { out } = await ftctl("ls -o wide");
     const [header, row] = out.split("\n");
-    expect(header).toMatch(/^NAME +ID +ROLE .* PAUSE P50\/P99 +DELAY P50\/P99 +IMAGE +CONTAINER$/);
+    expect(header).toMatch(
+      /^NAME +ID +ROLE .* PAUSE P50\/P99 +DELAY P50\/P99 +PAUSE PARTS +IMAGE +CONTAINER$/,
+    );
     expect(row).toContain("5.1 ms / 9 ms");
     expect(row).toMatch(/redis:7 +b00b1e5deadb$/);
   });

@@ -114,6 +114,15 @@ describe("epoch loop", () => {
     await r.end;
   });
 
+  it("tells those who wait for a checkpoint at once when it cannot be had", async () => {
+    const r = rig({ failDump: () => true }, 1000);
+    r.loop.start();
+    const wanted = r.loop.checkpointNow();
+    r.loop.rejectWaiters(new Error("the gate is gone"));
+    await expect(wanted).rejects.toThrow("the gate is gone");
+    await r.loop.stop(new Error("done"));
+  });
+
   it("never releases what is not committed, whatever fails (property)", async () => {
     const outcomes = fc.array(fc.constantFrom("ok", "dump", "ship"), {
       minLength: 1,

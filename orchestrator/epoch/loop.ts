@@ -204,7 +204,8 @@ export class EpochLoop {
     for (const waiter of due) waiter.resolve();
   }
 
-  private rejectWaiters(error: unknown): void {
+  /** Whoever waits for a checkpoint need not wait for the epochs' own retries: it cannot be had now. */
+  rejectWaiters(error: unknown): void {
     for (const waiter of this.waiters.splice(0)) waiter.reject(error);
   }
 }

@@ -5,6 +5,10 @@ export interface DumpResult {
   wallMs: number;
   bytes: number;
   full: boolean;
+  /** Where the pause went, by name. */
+  pausePartsMs?: Record<string, number>;
+  /** What shortens the pause and was not to be had for this epoch. */
+  plain?: string[];
 }
 
 /** Freezes, captures and thaws the application; the thaw is its promise, whatever happens. */

@@ -1,11 +1,14 @@
 /** The wrapper against the real program, in network namespaces of its own. Needs root and build/bin/ftgate. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { execa } from "execa";
+import { pino } from "pino";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { endLeftGates } from "../agent/leftovers.js";
+import { pairPaths } from "../agent/paths.js";
 import { systemClock } from "../clock.js";
 import type { FtError } from "../errors/error.js";
 import { Gate, type GateOptions } from "./gate.js";
@@ -102,6 +105,22 @@ describe.skipIf(!usable)("a real gate", () => {
     await expect.poll(() => existsSync(options.controlSocket)).toBe(false);
     const left = await inHost("ip", "-o", "link", "show");
     expect(left.stdout).not.toContain(options.lanInterface);
+  });
+
+  it("is ended at the start of an agent that has no record of its pair, and only then", async () => {
+    const runDir = join(dir, "run");
+    const paths = pairPaths(runDir, options.pair);
+    await mkdir(paths.dir, { recursive: true });
+    const left = { ...options, controlSocket: paths.gateSocket };
+    (await Gate.open(left, box.pid!)).gate.release();
+    const log = pino({ level: "silent" });
+    expect(await endLeftGates(runDir, () => true, log)).toEqual([]);
+    expect(existsSync(paths.gateSocket)).toBe(true);
+    expect(await endLeftGates(runDir, () => false, log)).toEqual([options.pair]);
+    expect(existsSync(paths.dir)).toBe(false);
+    const again = await Gate.open(options, box.pid!);
+    expect(again.adopted).toBe(false);
+    await again.gate.quit();
   });
 
   it("says what is wrong with the uplink", async () => {

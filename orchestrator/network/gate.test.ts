@@ -100,6 +100,19 @@ describe("Gate", () => {
     expect((await failing(Gate.open(options, 1)))?.message).toContain("could not be run");
   });
 
+  it("says why one did not start that had taken the call already", async () => {
+    const script = `#!${process.execPath}
+      const path = process.argv[process.argv.indexOf("--control") + 1];
+      require("node:net").createServer(() => {
+        console.error("fail code=uplink detail=br0%20is%20no%20bridge");
+        process.exit(1);
+      }).listen(path);`;
+    await writeFile(options.program, script, { mode: 0o755 });
+    const error = await failing(Gate.open(options, 1));
+    expect(error?.code).toBe("GATE_NOT_STARTED");
+    expect(error?.quoted.join()).toContain("br0 is no bridge");
+  });
+
   it("speaks the verbs and reads the numbers", async () => {
     const asked = await fakeGate({
       commit: "ok epoch=7 released_frames=3 released_bytes=180 held_frames=1 held_bytes=60",

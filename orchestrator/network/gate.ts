@@ -79,7 +79,11 @@ export class Gate extends EventEmitter<GateEvents> {
     const started = start(options, initPid);
     const deadlineMs = options.clock.nowMs() + limits.gateCommandTimeoutMs;
     for (;;) {
-      const gate = await Gate.connect(options);
+      // It listens before it has its interfaces: one that cannot get them closes the line, and its end tells why.
+      const gate = await Gate.connect(options).catch((error: unknown) => {
+        if (!(error instanceof FtError && error.code === "CONTROL_CLOSED")) throw error;
+        return undefined;
+      });
       if (gate) return { gate, adopted: false };
       const ended = started.ended();
       if (ended !== undefined) throw notStarted(options, ended);
@@ -91,7 +95,9 @@ export class Gate extends EventEmitter<GateEvents> {
   }
 
   /** Undefined when nobody listens. */
-  private static async connect(options: GateOptions): Promise<Gate | undefined> {
+  private static async connect(
+    options: Pick<GateOptions, "pair" | "controlSocket">,
+  ): Promise<Gate | undefined> {
     const socket = await dial(options.controlSocket);
     if (!socket) return undefined;
     const subject = `gate of pair ${options.pair}`;
@@ -118,6 +124,10 @@ export class Gate extends EventEmitter<GateEvents> {
       });
     }
     return new Gate(line, subject);
+  }
+
+  get gone(): boolean {
+    return this.line.closed;
   }
 
   /** From now on events are emitted; the present state comes first, as if it had just become so. */
@@ -170,11 +180,21 @@ export class Gate extends EventEmitter<GateEvents> {
     return statsOf(await this.line.request("stats"));
   }
 
-  /** Ends the gate and removes its interfaces. */
+  /** Ends the gate and removes its interfaces. Afterwards its addresses are free for the next one. */
   async quit(): Promise<void> {
     this.removeAllListeners("gone");
+    const ended = new Promise<void>((resolve) => this.line.once("close", () => resolve()));
     await this.line.request("quit");
-    this.line.close();
+    const impatience = setTimeout(() => this.line.close(), limits.gateCommandTimeoutMs);
+    await ended;
+    clearTimeout(impatience);
+  }
+
+  /** Ends a gate that nobody holds a connection to; false when none listens there. */
+  static async quitAt(pair: string, controlSocket: string): Promise<boolean> {
+    const gate = await Gate.connect({ pair, controlSocket });
+    await gate?.quit();
+    return gate !== undefined;
   }
 
   /** Lets go; the gate goes on by itself. */

@@ -23,6 +23,14 @@ export class Window {
   }
 }
 
+/** Undefined before the first value. */
+export function medians(windows: Map<string, Window>): Record<string, number> | undefined {
+  if (windows.size === 0) return undefined;
+  return Object.fromEntries(
+    [...windows].map(([name, window]) => [name, window.percentiles()?.p50 ?? 0]),
+  );
+}
+
 function round(value: number): number {
   return Math.round(value * 1000) / 1000;
 }

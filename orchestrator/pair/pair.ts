@@ -20,7 +20,7 @@ import type { EpochReport } from "../epoch/ports.js";
 import { asFtError, FtError, invariant } from "../errors/error.js";
 import type { Faults } from "../faults/faults.js";
 import { limits } from "../limits.js";
-import { Window } from "./measure.js";
+import { medians, Window } from "./measure.js";
 import { describeStep, type PairSight, planPair } from "./plan.js";
 import type {
   Application,
@@ -115,6 +115,8 @@ export class Pair {
     commit: new Window(),
     bytes: new Window(),
   };
+  private readonly pauseParts = new Map<string, Window>();
+  private plain = "";
   readonly log: Logger;
 
   constructor(
@@ -182,9 +184,15 @@ export class Pair {
     });
   }
 
-  close(): void {
+  /** The planner is not asked any more; what works for the pair stays, to be torn down or let go. */
+  stopPlanning(): void {
     this.closed = true;
     this.unwatchExit?.();
+  }
+
+  /** Lets go of the gate too, which goes on by itself. */
+  close(): void {
+    this.stopPlanning();
     this.gate?.release();
   }
 
@@ -275,7 +283,7 @@ export class Pair {
         lan: this.peerLan === "unknown" ? this.peerStatus.lan : this.peerLan,
       },
       application: { state: this.applicationState, crashesInARow: this.crashesInARow },
-      gate: this.gate || this.app === undefined ? "up" : "down",
+      gate: this.app === undefined || (this.gate && !this.gate.gone) ? "up" : "down",
       lan: this.lan,
       lanDownForMs: since(this.lanDownSinceMs),
       lanBackForMs: since(this.lanBackSinceMs),
@@ -332,6 +340,14 @@ export class Pair {
         break;
       case "gone":
         this.gate = undefined;
+        // A handover waits for a checkpoint, and the gate is restarted only after it.
+        this.loop?.rejectWaiters(
+          new FtError({
+            code: "CONTROL_CLOSED",
+            subject: `gate of pair ${this.record.id}`,
+            message: `the gate is gone (${news.reason})`,
+          }),
+        );
         this.event(
           "gate-lost",
           "warning",
@@ -386,17 +402,27 @@ export class Pair {
 
   /** Called by the agent's clock some times a second: the gate takes an agent that is silent for 1 s for dead. */
   async tick(): Promise<void> {
+    if (this.state === "stopped" && this.record.role === "primary") await this.lookForStart();
     const app = {
       none: "none",
       starting: "none",
       running: "running",
       crashed: "exited",
       ended: "exited",
+      waiting: "none",
     }[this.applicationState] as "none" | "running" | "exited";
     await this.gate
       ?.beat({ app, lan: this.lan === "up", epoch: this.loop?.lastEpoch ?? 0 })
       .catch(() => {});
     this.consider();
+  }
+
+  /** After its application ended, somebody may start the container again, as any other. */
+  private async lookForStart(): Promise<void> {
+    const { container } = this.host.parts;
+    // Docker may be down, or the container on its way: the next tick looks again.
+    const waits = await container.waiting(this.record.containerId).catch(() => false);
+    if (waits && this.state === "stopped") this.setApplication("waiting");
   }
 
   setApplication(state: PairSight["application"]["state"]): void {
@@ -452,10 +478,22 @@ export class Pair {
     this.log[level === "warning" ? "warn" : level]({ type, ...fields }, message);
   }
 
+  private notePauseParts({ epoch, pausePartsMs = {}, plain = [] }: EpochReport): void {
+    for (const [name, ms] of Object.entries(pausePartsMs)) {
+      const window = this.pauseParts.get(name) ?? new Window();
+      this.pauseParts.set(name, window);
+      window.add(ms);
+    }
+    if (plain.join() === this.plain) return;
+    this.plain = plain.join();
+    this.log.info({ epoch, plain: this.plain }, "what of the dump is done the plain way");
+  }
+
   epochCommitted(report: EpochReport): void {
     this.epochsCommitted += 1;
     this.lastCommitAtMs = this.host.clock.nowMs();
     this.windows.pause.add(report.pauseMs);
+    this.notePauseParts(report);
     this.windows.dump.add(report.wallMs);
     this.windows.ship.add(report.shipMs);
     this.windows.commit.add(report.commitMs);
@@ -519,6 +557,7 @@ export class Pair {
       epochsSkipped: this.epochsSkipped,
       ...gateView(facts),
       ...optional("pauseMs", windows.pause.percentiles()),
+      ...optional("pausePartsMs", medians(this.pauseParts)),
       ...optional("dumpMs", windows.dump.percentiles()),
       ...optional("shipMs", windows.ship.percentiles()),
       ...optional("commitMs", windows.commit.percentiles()),

@@ -44,7 +44,8 @@ export interface PairSight {
     lan: "up" | "down" | "unknown";
   };
   application: {
-    state: "none" | "starting" | "running" | "crashed" | "ended";
+    /** `waiting`: it had ended, and its container was started again by hand. */
+    state: "none" | "starting" | "running" | "crashed" | "ended" | "waiting";
     /** Crashes shortly after a start or takeover, in a row. */
     crashesInARow: number;
   };
@@ -148,6 +149,10 @@ function planPrimary(sight: PairSight, witness: Witness): PairStep[] {
       return planColdStart(sight);
     case "takingOver":
       return [{ kind: "resumeTakeover" }];
+    case "stopped":
+      return sight.application.state === "waiting"
+        ? [{ kind: "coldStart", reason: "its container was started again" }]
+        : [];
     case "unprotected":
       if (peer.standbyReady) return [{ kind: "startEpochs" }];
       return sight.policy.reprotect === "auto" ? planRebuild(sight) : [];

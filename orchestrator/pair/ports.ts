@@ -37,6 +37,8 @@ export type GateNews =
   | { kind: "gone"; reason: string };
 
 export interface GateControl {
+  /** Its connection has ended, even if nobody was there yet to hear the news of it. */
+  readonly gone: boolean;
   mode(mode: GateMode, generation: number, epoch?: number): Promise<void>;
   commit(epoch: number): Promise<{ frames: number; bytes: number; stillHeld: boolean }>;
   announce(): Promise<void>;
@@ -88,6 +90,8 @@ export interface ContainerControl {
   start(containerId: string): Promise<Application>;
   /** Undefined when it does not run. */
   running(containerId: string): Promise<Application | undefined>;
+  /** Its ftinit runs and has not been told to start the application yet. */
+  waiting(containerId: string): Promise<boolean>;
   startApplication(app: Application): Promise<Application>;
   watchExit(app: Application, onExit: (news: ExitNews) => void): () => void;
   remove(containerId: string): Promise<void>;

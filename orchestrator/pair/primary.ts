@@ -16,8 +16,7 @@ export async function startEpochs(pair: Pair): Promise<void> {
   const { app, record, host } = pair;
   invariant(app !== undefined && pair.loop === undefined, "a running application, no epochs yet");
   if (pair.state !== "syncing") pair.enter("syncing", `first checkpoint to ${record.peer}`);
-  const facts = await pair.requireGate().facts();
-  const lastEpoch = Math.max(record.lastEpoch, facts.epoch);
+  const lastEpoch = await lastEpochKnown(pair);
   const dir = host.spoolDir(record.id);
   await mkdir(dir, { recursive: true, mode: 0o700 });
   const parts = {
@@ -35,6 +34,18 @@ export async function startEpochs(pair: Pair): Promise<void> {
     throw error;
   }
   startLoop(pair, parts, lastEpoch);
+}
+
+/**
+ * Epochs only rise. The record is written when epochs stop, so after a crash the gate knows better; where that died
+ * too, the standby does: it refuses what is not after its last one.
+ */
+async function lastEpochKnown(pair: Pair): Promise<number> {
+  await pair.refreshPeer();
+  const { generation, committedEpoch } = pair.peerStatus;
+  const { epoch } = await pair.requireGate().facts();
+  const ofPeer = generation === pair.record.generation ? committedEpoch : 0;
+  return Math.max(pair.record.lastEpoch, epoch, ofPeer);
 }
 
 interface EpochParts {
@@ -153,7 +164,7 @@ export async function attachGate(
   window: "wide" | "normal",
 ): Promise<void> {
   const { host, record } = pair;
-  if (pair.gate) await pair.gate.attach(app.initPid);
+  if (pair.gate && !pair.gate.gone) await pair.gate.attach(app.initPid);
   else {
     pair.gate = await host.parts.openGate({
       record,

@@ -74,7 +74,8 @@ export async function protect(
       return pair;
     } catch (error) {
       tell({ step: "undo", message: "something failed: bringing the original container back" });
-      pair.close();
+      // Not closed: the undo needs the gate to end it.
+      pair.stopPlanning();
       throw error;
     }
   });

@@ -5,7 +5,9 @@
  *  R1  The generation in the record is raised and on disk before the first frame of that generation leaves.
  *  R2  A record is whole or absent: written to a temporary file, synced, renamed; checksummed.
  */
+
 import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
 import { mkdir, open, readdir, readFile, rename, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { z } from "zod";
@@ -67,6 +69,11 @@ export class PairRecords {
       }
     }
     return { records, broken };
+  }
+
+  /** Whether there is one, whole or broken. */
+  has(id: string): boolean {
+    return existsSync(this.pathOf(id));
   }
 
   async save(record: PairRecord): Promise<void> {

@@ -1,6 +1,7 @@
 /** What a standby does: be built, be kept warm with epochs, say how it is. */
 import { FtError, invariant } from "../errors/error.js";
 import type { Pair } from "./pair.js";
+import type { StoreControl } from "./ports.js";
 import { attachGate } from "./primary.js";
 import type { PairRecord } from "./record.js";
 import { tearDown } from "./standdown.js";
@@ -32,10 +33,20 @@ export async function warmUp(pair: Pair): Promise<void> {
 export async function openStore(pair: Pair): Promise<void> {
   const { app, host, record } = pair;
   invariant(app !== undefined, "a store belongs to a standby container");
-  const store = await host.parts.openStore(record, app, () => {
-    if (pair.store === store) pair.storeGone();
+  let opened: StoreControl | undefined;
+  let gone = false;
+  opened = await host.parts.openStore(record, app, () => {
+    gone = true;
+    if (opened !== undefined && pair.store === opened) pair.storeGone();
   });
-  pair.store = store;
+  if (gone) {
+    throw new FtError({
+      code: "STORE_FAILED",
+      subject: `pair ${record.id}`,
+      message: "ftstore ended while it was opened",
+    });
+  }
+  pair.store = opened;
 }
 
 /** An epoch has arrived at `path`: verified and committed, or refused by name. The reply releases output. */
@@ -45,6 +56,13 @@ export async function commitEpoch(
   generation: number,
   path: string,
 ): Promise<{ commitMs: number }> {
+  if (!pair.store && generation === pair.record.generation && pair.record.role === "standby") {
+    throw new FtError({
+      code: "STORE_FAILED",
+      subject: `pair ${pair.record.id}`,
+      message: `epoch ${epoch} came before ftstore was open: the standby's agent has just started`,
+    });
+  }
   if (generation !== pair.record.generation || !pair.store) {
     throw new FtError({
       code: "STALE_GENERATION",

@@ -4,7 +4,9 @@
 #include "crc/crc32c.h"
 #include "dump/logs.h"
 #include "dump/meta.h"
+#include "dump/shortcuts.h"
 #include "dump/tree.h"
+#include "hook/message.h"
 #include "test/check.h"
 
 static const struct meta sample = { .app_pid = 7, .pipe_ino = { 0, 15390, 18446744073 }, .monotonic_ns = 123456789012345 };
@@ -101,6 +103,17 @@ TEST(shared_writable_files_are_found_in_maps)
 	CHECK(!tree_maps_line("", &id));
 }
 
+TEST(shortcuts_have_names)
+{
+	char text[64];
+	shortcuts_list(HOOK_SHORTCUTS, text, sizeof text);
+	CHECK_STR(text, "splices,pages,smaps,mark");
+	shortcuts_list(0, text, sizeof text);
+	CHECK_STR(text, "");
+	CHECK_EQ(shortcut_called("smaps"), HOOK_SMAPS);
+	CHECK_EQ(shortcut_called("maps"), 0);
+}
+
 int main(void)
 {
 	RUN(metadata_comes_back_as_it_was);
@@ -111,5 +124,6 @@ int main(void)
 	RUN(leaves_out_what_criu_says_on_every_run);
 	RUN(quotes_no_more_than_fits);
 	RUN(shared_writable_files_are_found_in_maps);
+	RUN(shortcuts_have_names);
 	return check_report();
 }

@@ -42,7 +42,11 @@ export const initCommand: CommandSpec<InitOptions> = {
     const invitation = options.invite
       ? await context.cluster.invite({ stateDir, forHost: options.for })
       : await context.cluster.init({ stateDir, host: hostOf(options), listen: listenOf(options) });
-    const advice = `On the next host:\n  ftctl join ${options.listen ?? "ADDRESS"} --host NAME --listen ITS-ADDRESS --token TOKEN\nThe token is good for one host, until ${invitation.expiresAt}.`;
+    // Its agent admits the others.
+    const before = options.invite
+      ? ""
+      : "Start the agent of this host: systemctl enable --now ftctl-agent\n";
+    const advice = `${before}On the next host:\n  ftctl join ${options.listen ?? "ADDRESS"} --host NAME --listen ITS-ADDRESS --token TOKEN\nThe token is good for one host, until ${invitation.expiresAt}.`;
     return rows({ view, rows: [invitation], single: true, advice });
   },
 };

@@ -43,6 +43,7 @@ export function pairView(nowMs: () => number): View<PairView> {
       { header: "HELD", cell: (pair) => bytes(pair.heldBytes), wide: true },
       { header: "PAUSE P50/P99", cell: (pair) => halves(pair.pauseMs), wide: true },
       { header: "DELAY P50/P99", cell: (pair) => halves(pair.outputDelayMs), wide: true },
+      { header: "PAUSE PARTS", cell: parts, wide: true },
       { header: "IMAGE", cell: (pair) => pair.image, wide: true },
       { header: "CONTAINER", cell: (pair) => pair.containerId.slice(0, 12), wide: true },
     ],
@@ -51,6 +52,14 @@ export function pairView(nowMs: () => number): View<PairView> {
 
 function age(pair: PairView): string {
   return pair.committedAgeMs === undefined ? "-" : `${milliseconds(pair.committedAgeMs)} ago`;
+}
+
+/** The largest first, those under a tenth of a millisecond left out. */
+function parts({ pausePartsMs = {} }: PairView): string {
+  const told = Object.entries(pausePartsMs).filter(([, ms]) => ms >= 0.1);
+  if (told.length === 0) return "-";
+  told.sort(([, a], [, b]) => b - a);
+  return told.map(([name, ms]) => `${name} ${ms.toFixed(1)}`).join(" ");
 }
 
 function halves(values: Percentiles | undefined): string {
@@ -65,6 +74,7 @@ function describe(pair: PairView, paint: Paint, nowMs: number): string {
     ["Last committed", committed(pair)],
     ["Held now", held(pair)],
     ["Pause", spread(pair.pauseMs, milliseconds)],
+    ["Pause parts", pair.pausePartsMs && parts(pair)],
     ["Output delay", spread(pair.outputDelayMs, milliseconds)],
     ["Dump", spread(pair.dumpMs, milliseconds)],
     ["Ship", spread(pair.shipMs, milliseconds)],

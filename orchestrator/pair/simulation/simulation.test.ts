@@ -92,6 +92,45 @@ describe("two hosts", () => {
     end(world);
   });
 
+  it("replace a gate that dies, and one that dies before anyone could use it", async () => {
+    const { world, alpha, beta } = await protectedWorld();
+    alpha.stillbornGates = 2;
+    const before = world.highestReleased;
+    alpha.crashGate();
+    await until("used up", () => alpha.stillbornGates === 0);
+    await until("more output", () => world.highestReleased > before + 5);
+    const home = () => [alpha, beta].find(({ pairs }) => pairs.all()[0]?.state === "protected");
+    await until("protected again", () => home() !== undefined);
+    expect(world.violations).toEqual([]);
+    end(world);
+  });
+
+  it("go on with the epochs after the agent and the gate died together", async () => {
+    const { world, alpha, beta } = await protectedWorld();
+    const committed = () => beta.pairs.all()[0]?.store?.epoch ?? 0;
+    await until("some epochs", () => committed() > 40);
+    await alpha.crashAgentAndGate();
+    const before = committed();
+    await until("protected again", () => alpha.pairs.all()[0]?.state === "protected");
+    await until("the next epoch", () => committed() > before + 1);
+    // Numbers that the standby has seen would be refused, one by one, while output waits.
+    expect(alpha.pairs.all()[0]?.epochsSkipped).toBe(0);
+    expect(world.violations).toEqual([]);
+    end(world);
+  });
+
+  it("protect again a service that ended and whose container somebody starts again", async () => {
+    const { world, alpha, beta, pair } = await protectedWorld();
+    alpha.endApplication();
+    await until("stopped", () => pair.state === "stopped");
+    await until("standby told", () => beta.pairs.all()[0]?.state === "stopped");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(pair.state).toBe("stopped");
+    alpha.startedByHand = true;
+    await until("protected again", () => pair.state === "protected");
+    end(world);
+  });
+
   it("swap roles on order, many times, under load", async () => {
     const { world } = await protectedWorld();
     for (let round = 0; round < 6; round += 1) {

@@ -14,6 +14,7 @@ import { peerHandlers } from "../../agent/peer-service.js";
 import { type Clock, systemClock } from "../../clock.js";
 import { FtError } from "../../errors/error.js";
 import { faultsFrom } from "../../faults/faults.js";
+import { adopt } from "../adopt.js";
 import { Pair, type PairHost } from "../pair.js";
 import type {
   GateControl,
@@ -94,6 +95,7 @@ export class World {
 
 class SimGate implements GateControl {
   current: GateMode = "closed";
+  gone = false;
   generation = 0;
   epoch = 0;
   private held: Frame[] = [];
@@ -124,6 +126,7 @@ class SimGate implements GateControl {
     for (const frame of this.held) frame.epoch = Math.min(frame.epoch, epoch);
   }
   async mode(mode: GateMode, generation: number, epoch?: number): Promise<void> {
+    if (this.gone) throw new Error("the gate is gone");
     if (generation < this.generation) throw new Error("stale generation");
     const held = this.held.splice(0);
     this.current = mode;
@@ -162,12 +165,20 @@ class SimGate implements GateControl {
   release(): void {
     clearInterval(this.beatTimer);
   }
+  /** As by SIGKILL: what it held is lost, and it beats no more. */
+  crash(): void {
+    this.release();
+    this.gone = true;
+    this.current = "closed";
+    this.held = [];
+    this.news({ kind: "gone", reason: "killed" });
+  }
 
   private watch(): void {
     const { world, name } = this.host;
     const peer = world.other(name);
     const nowMs = world.clock.nowMs();
-    if (world.hears(peer.name, name) && peer.gate && peer.gate !== this) this.lastHeardMs = nowMs;
+    if (world.hears(peer.name, name) && peer.gate && !peer.gate.gone) this.lastHeardMs = nowMs;
     const silent = nowMs - this.lastHeardMs > SILENT_MS;
     if (silent === this.silent) return;
     this.silent = silent;
@@ -182,6 +193,13 @@ class SimStore implements StoreControl {
   async commit(epoch: number, generation: number, path: string) {
     await new Promise((resolve) => setTimeout(resolve, Math.random() * 2));
     const value = Number(path.split("=")[1] ?? 0);
+    if (epoch > 0 && generation === this.generation && epoch <= this.epoch) {
+      throw new FtError({
+        code: "CHECKPOINT_OUT_OF_ORDER",
+        subject: "store",
+        message: `epoch ${epoch} is not after ${this.epoch}`,
+      });
+    }
     if (epoch > 0) {
       this.epoch = epoch;
       this.value = value;
@@ -203,6 +221,10 @@ export class SimHost {
   powered = true;
   agentUp = true;
   gate: SimGate | undefined;
+  /** `docker start` after the application had ended. */
+  startedByHand = false;
+  /** So many of the next gates die between their first answer and their first order. */
+  stillbornGates = 0;
   pairs = new Pairs();
   readonly disk = new Map<string, PairRecord>();
   private value = 0;
@@ -253,6 +275,35 @@ export class SimHost {
     this.onExit?.({ status: 139, signal: 11 });
   }
 
+  /** `docker stop`, or an exit with status 0. */
+  endApplication(): void {
+    this.stopApp();
+    this.onExit?.({ status: 0, signal: 0 });
+  }
+
+  crashGate(): void {
+    this.gate?.crash();
+  }
+
+  /** As by SIGKILL of both; the application goes on, and a new agent takes the pair up from its record. */
+  async crashAgentAndGate(): Promise<void> {
+    for (const pair of this.pairs.all()) {
+      pair.close();
+      pair.stopShipping?.();
+      await pair.loop?.stop(unreachable(this.name));
+    }
+    this.pairs.stop();
+    this.gate?.crash();
+    this.pairs = new Pairs();
+    this.knownHost = this.pairHost();
+    for (const record of this.disk.values()) {
+      const pair = new Pair(this.knownHost, record, "starting");
+      this.pairs.add(pair);
+      await pair.exclusively(() => adopt(pair));
+    }
+    this.pairs.start();
+  }
+
   stopApp(): void {
     clearInterval(this.appTimer);
     this.appTimer = undefined;
@@ -273,7 +324,7 @@ export class SimHost {
       container: {
         create: async () => `container-${this.name}`,
         start: async () => ({ initPid: 1, pid: 0 }),
-        running: async () => undefined,
+        running: async () => (this.appTimer === undefined ? undefined : { initPid: 1, pid: 7 }),
         startApplication: async (app) => {
           this.runApp(this.value);
           return { ...app, pid: 7 };
@@ -284,11 +335,16 @@ export class SimHost {
             this.onExit = undefined;
           };
         },
+        waiting: async () => this.startedByHand,
         remove: async () => this.stopApp(),
         configureInterface: async () => {},
       },
       openGate: async ({ onNews }) => {
         this.gate = new SimGate(this, onNews);
+        if (this.stillbornGates > 0) {
+          this.stillbornGates -= 1;
+          this.gate.crash();
+        }
         return this.gate;
       },
       openDumper: async () => ({
@@ -367,6 +423,7 @@ export class SimHost {
   async begin(record: PairRecord): Promise<Pair> {
     this.knownHost ??= this.pairHost();
     const pair = new Pair(this.knownHost, { ...record, containerId: "c" }, "starting");
+    await pair.save({});
     await pair.exclusively(async () => {
       await coldStart(pair, "open");
       pair.enter("unprotected", "simulation");

@@ -1,0 +1,123 @@
+#include "hook/smaps.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "hook/helper.h"
+
+enum { TEXT_BYTES = 16 << 10 }; /* above the longest line, and the page that the kernel gives at once */
+
+static struct {
+	struct stat folder; /* of /proc/PID */
+	int directory;
+	char text[TEXT_BYTES];
+	int memory;
+	bool ready, begun, whole;
+} state = { .directory = -1, .memory = -1 };
+
+static bool wanted(const char *line, size_t length)
+{
+	static const char flags[] = "VmFlags:";
+	/* The first line of an area begins with its address in small letters, every other with a capital. */
+	bool area = length > 0 && ((line[0] >= '0' && line[0] <= '9') || (line[0] >= 'a' && line[0] <= 'f'));
+	return area || (length >= sizeof flags - 1 && memcmp(line, flags, sizeof flags - 1) == 0);
+}
+
+size_t smaps_filter(char *text, size_t length)
+{
+	size_t kept = 0;
+	for (size_t at = 0; at < length;) {
+		const char *newline = memchr(text + at, '\n', length - at);
+		size_t line = newline == NULL ? length - at : (size_t)(newline - text) + 1 - at;
+		if (wanted(text + at, line)) {
+			memmove(text + kept, text + at, line);
+			kept += line;
+		}
+		at += line;
+	}
+	return kept;
+}
+
+static bool write_all(const char *text, size_t length)
+{
+	while (length > 0) {
+		ssize_t wrote = write(state.memory, text, length);
+		if (wrote <= 0)
+			return false;
+		text += wrote;
+		length -= (size_t)wrote;
+	}
+	return true;
+}
+
+/* Piece by piece: what is kept of all whole lines so far is written, and the beginning of a line stays. */
+static bool copy_filtered(int from)
+{
+	for (size_t have = 0;;) {
+		ssize_t got = read(from, state.text + have, TEXT_BYTES - have);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0 || (got == 0 && have > 0))
+			return false; /* smaps ends with a newline */
+		if (got == 0)
+			return lseek(state.memory, 0, SEEK_SET) == 0;
+		have += (size_t)got;
+		const char *last = memrchr(state.text, '\n', have);
+		if (last == NULL && have == TEXT_BYTES)
+			return false;
+		size_t whole = last == NULL ? 0 : (size_t)(last - state.text) + 1;
+		char rest[TEXT_BYTES];
+		memcpy(rest, state.text + whole, have - whole);
+		if (!write_all(state.text, smaps_filter(state.text, whole)))
+			return false;
+		memcpy(state.text, rest, have -= whole);
+	}
+}
+
+static void read_smaps(const struct job *job)
+{
+	(void)job;
+	/* Opened now: an open one is of the memory that the task had then, before an exec for instance. */
+	int fd = (int)syscall(SYS_openat, state.directory, "smaps", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	state.whole = copy_filtered(fd);
+	syscall(SYS_close, fd);
+}
+
+bool smaps_prepare(pid_t pid)
+{
+	char path[48];
+	snprintf(path, sizeof path, "/proc/%d", (int)pid);
+	/* Kept open, it keeps its inode's number: by that we know it when CRIU opens it. */
+	state.directory = (int)syscall(SYS_openat, AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	state.memory = (int)syscall(SYS_memfd_create, "smaps", MFD_CLOEXEC);
+	state.ready = state.directory >= 0 && fstat(state.directory, &state.folder) == 0 && state.memory >= 0;
+	return state.ready;
+}
+
+void smaps_begin(void)
+{
+	const struct job job = { .run = read_smaps };
+	if (state.ready)
+		state.begun = helper_post(&job);
+}
+
+int smaps_open(int directory, const char *path)
+{
+	struct stat folder;
+	if (!state.begun || strcmp(path, "smaps") != 0 || fstat(directory, &folder) != 0 || folder.st_ino != state.folder.st_ino ||
+	    folder.st_dev != state.folder.st_dev)
+		return -1;
+	state.begun = false; /* once */
+	helper_finish();
+	if (!state.whole)
+		return -1;
+	return (int)syscall(SYS_fcntl, state.memory, F_DUPFD, 0);
+}

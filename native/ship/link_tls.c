@@ -30,7 +30,8 @@ static SSL_SESSION *psk_session(SSL *tls)
 	bool ok = session != NULL && cipher != NULL && derive_psk(link->settings, psk) &&
 		  SSL_SESSION_set1_master_key(session, psk, sizeof psk) == 1 &&
 		  SSL_SESSION_set_cipher(session, cipher) == 1 &&
-		  SSL_SESSION_set_protocol_version(session, TLS1_3_VERSION) == 1;
+		  SSL_SESSION_set_protocol_version(session, TLS1_3_VERSION) == 1 &&
+		  SSL_SESSION_set1_id_context(session, (const unsigned char *)IDENTITY, strlen(IDENTITY)) == 1;
 	OPENSSL_cleanse(psk, sizeof psk);
 	if (!ok) {
 		SSL_SESSION_free(session);
@@ -71,7 +72,9 @@ int link_tls_context(struct link_settings *settings, const char **why)
 	SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
 	SSL_CTX_set_psk_use_session_callback(context, offer);
 	SSL_CTX_set_psk_find_session_callback(context, find);
-	if (SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) != 1 ||
+	/* OpenSSL wants to know what a session is good for before it verifies anybody. */
+	if (SSL_CTX_set_session_id_context(context, (const unsigned char *)IDENTITY, strlen(IDENTITY)) != 1 ||
+	    SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) != 1 ||
 	    SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) != 1 ||
 	    SSL_CTX_set_ciphersuites(context, "TLS_AES_128_GCM_SHA256") != 1 || SSL_CTX_set_num_tickets(context, 0) != 1) {
 		SSL_CTX_free(context);

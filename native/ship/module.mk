@@ -10,3 +10,7 @@ ship-format-test_SRCS = ship/test/format_test.c ship/format.c $(CRC_SRCS)
 TESTS += ship-mirror-test
 ship-mirror-test_SRCS = ship/test/mirror_test.c ship/test/writer.c $(SHIP_SRCS) $(SHIP_NEEDS_SRCS) $(CRC_SRCS)
 ship-mirror-test_LDLIBS = $(SHIP_LDLIBS)
+
+TESTS += ship-link-test
+ship-link-test_SRCS = ship/test/link_test.c ship/test/writer.c $(SHIP_SRCS) $(SHIP_NEEDS_SRCS) $(CRC_SRCS)
+ship-link-test_LDLIBS = $(SHIP_LDLIBS)

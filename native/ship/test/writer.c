@@ -71,6 +71,8 @@ static const char *compare_lane(const struct log_file *log, const struct log_fil
 
 const char *writer_compare(const struct log_file *log, const struct log_file *mirror)
 {
+	if (mirror->header == NULL)
+		return "there is no mirror";
 	if (memcmp(log->header, mirror->header, 64) != 0)
 		return "the headers differ";
 	for (uint32_t lane = 0; lane < log->lane_count; lane++) {
@@ -83,6 +85,8 @@ const char *writer_compare(const struct log_file *log, const struct log_file *mi
 
 const char *writer_compare_whole(const struct log_file *log, const struct log_file *mirror)
 {
+	if (mirror->header == NULL)
+		return "there is no mirror";
 	for (uint32_t lane = 0; lane < log->lane_count; lane++) {
 		if (atomic_load(&log->lanes[lane].head) != atomic_load(&mirror->lanes[lane].head))
 			return "a head differs";

@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
@@ -433,6 +434,7 @@ TEST(acks_that_cannot_be_right_are_not_believed)
 
 int main(void)
 {
+	signal(SIGPIPE, SIG_IGN);
 	if (mkdtemp(folder) == NULL)
 		return 1;
 	snprintf(log_path, sizeof log_path, "%s/log", folder);

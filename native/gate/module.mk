@@ -25,6 +25,8 @@ TESTS += gate-integration-test
 gate-integration-test_SANITIZE := no
 gate-integration-test_SRCS = gate/test/integration_test.c gate/test/world.c $(LINE_SRCS)
 
+SHIPPING_TEST_SRCS = gate/test/shipping.c gate/test/world.c ship/test/writer.c log/file.c $(CRC_SRCS) $(LINE_SRCS)
+
 TESTS += gate-ship-test
 gate-ship-test_SANITIZE := no
-gate-ship-test_SRCS = gate/test/ship_test.c gate/test/world.c ship/test/writer.c ship/frames.c ship/room.c log/file.c $(CRC_SRCS) $(LINE_SRCS)
+gate-ship-test_SRCS = gate/test/ship_test.c $(SHIPPING_TEST_SRCS) ship/frames.c ship/room.c

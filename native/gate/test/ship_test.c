@@ -15,61 +15,23 @@
 #include <unistd.h>
 
 #include "gate/hold.h"
-#include "gate/test/world.h"
+#include "gate/test/shipping.h"
 #include "ship/frames.h"
 #include "ship/test/writer.h"
 #include "test/check.h"
 
 #define QUIET_MS 150
-#define WAIT_MS 5000
-#define PORT 5000
-#define LANES 4u
-#define SEGMENTS 16u
+#define LANES SHIPPING_LANES
 
-static struct world_gate a, b;
-static int sniffer = -1, listener = -1, client = -1, served = -1;
+static int sniffer = -1, client = -1, served = -1;
 static pid_t application;
-static char folder[] = "/dev/shm/ship-gates-XXXXXX";
-static char log_path[64], mirror_path[64], frames_path[64];
-static struct log_file log_file, mirror;
-static unsigned long long epoch;
 
-/* ---- the service, its log and its client ---- */
-
-static struct sockaddr_in address(const char *ip)
-{
-	struct sockaddr_in out = {.sin_family = AF_INET, .sin_port = htons(PORT)};
-	inet_pton(AF_INET, ip, &out.sin_addr);
-	return out;
-}
-
-static int dress(void)
-{
-	int one = 1;
-	struct sockaddr_in any = address("0.0.0.0");
-	int bad = world_run(BOX_A, "ip link set lo up && ip addr replace " SERVICE_IP "/24 dev eth0 && "
-				   "ip neigh replace " CLIENT_IP " lladdr " CLIENT_MAC " dev eth0 nud permanent");
-	listener = world_socket(BOX_A, AF_INET, SOCK_STREAM, 0);
-	if (bad != 0 || setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) != 0 ||
-	    bind(listener, (struct sockaddr *)&any, sizeof any) != 0 || listen(listener, 16) != 0)
-		return -1;
-	return 0;
-}
-
-static void drop(int *fd)
-{
-	struct linger now = {.l_onoff = 1};
-	if (*fd >= 0) {
-		setsockopt(*fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
-		close(*fd);
-	}
-	*fd = -1;
-}
+/* ---- the service and its client ---- */
 
 static bool dial(void)
 {
 	int one = 1;
-	struct sockaddr_in service = address(SERVICE_IP);
+	struct sockaddr_in service = service_address(SERVICE_IP);
 	client = world_socket(CLIENT, AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 	setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 	return client >= 0 &&
@@ -96,47 +58,6 @@ static bool hears(const char *text, int wait_ms)
 {
 	char got[64] = "";
 	return readable(client, wait_ms) && recv(client, got, sizeof got - 1, 0) > 0 && strcmp(got, text) == 0;
-}
-
-/* ---- the gates ---- */
-
-static bool start_mirror(const char *options)
-{
-	char all[256];
-	snprintf(all, sizeof all, "--ship-local 10.77.0.12:7401 --ship-peer 10.77.0.11:7401 %s", options);
-	return gate_start(&b, HOST_B, BOX_B, all, NULL) == 0 && gate_ok(&b, "subscribe") &&
-	       gate_ok(&b, "log role=mirror path=%s frames=%s frames_bytes=4194304", mirror_path, frames_path);
-}
-
-/* An imaginary, instant checkpoint. */
-static bool checkpoint(bool trim)
-{
-	epoch++;
-	return gate_ok(&a, "mark epoch=%llu", epoch) && gate_ok(&a, "thaw") && gate_ok(&a, "commit epoch=%llu", epoch) &&
-	       (!trim || gate_ok(&a, "trim epoch=%llu", epoch));
-}
-
-static bool start_source(const char *options)
-{
-	char all[256];
-	snprintf(all, sizeof all, "--ship-local 10.77.0.11:7401 --ship-peer 10.77.0.12:7401 %s", options);
-	return gate_start(&a, HOST_A, BOX_A, all, NULL) == 0 && dress() == 0 && gate_ok(&a, "subscribe") &&
-	       gate_ok(&a, "mode name=hold generation=1 epoch=1") && gate_ok(&a, "log role=source path=%s", log_path) &&
-	       gate_event(&a, "ship-back", WAIT_MS);
-}
-
-static bool start(const char *options)
-{
-	epoch = 0;
-	return log_create(log_path, LANES, SEGMENTS, LOG_MODE_RECORD) == 0 && log_map(log_path, true, &log_file) == 0 &&
-	       start_mirror(options) && start_source(options) && checkpoint(false) &&
-	       gate_ok(&a, "mode name=log generation=1");
-}
-
-static bool map_mirror(void)
-{
-	log_unmap(&mirror);
-	return log_map(mirror_path, false, &mirror) == 0;
 }
 
 static bool mirrored(void)
@@ -166,20 +87,7 @@ static void finish(void)
 	end_application(SIGKILL);
 	drop(&client);
 	drop(&served);
-	if (listener >= 0)
-		close(listener);
-	listener = -1;
-	gate_kill(&a, SIGKILL);
-	gate_kill(&b, SIGKILL);
-	log_unmap(&log_file);
-	log_unmap(&mirror);
-	unlink(log_path);
-	unlink(mirror_path);
-	unlink(frames_path);
-	world_run(HOST_A, "ip link del ftlan0 2>/dev/null || true");
-	world_run(HOST_B, "ip link del ftlan0 2>/dev/null || true");
-	world_renew(BOX_A);
-	world_renew(BOX_B);
+	end_shipping();
 	sniffer_count(sniffer, 20);
 	world_alone = false;
 }
@@ -188,7 +96,7 @@ static void finish(void)
 
 static bool waits_for_the_standby(const char *options)
 {
-	if (!start(options) || !serve() || !answer("one", 0) || !hears("one", WAIT_MS) || !mirrored())
+	if (!start_shipping(options) || !serve() || !answer("one", 0) || !hears("one", WAIT_MS) || !mirrored())
 		return false;
 	poll(NULL, 0, 100);
 	sniffer_count(sniffer, 20);
@@ -218,7 +126,7 @@ TEST(nothing_leaves_before_its_log_is_acknowledged)
 
 TEST(an_acknowledged_log_is_not_enough_without_a_lease)
 {
-	CHECK(start("--lease-ms 60"));
+	CHECK(start_shipping("--lease-ms 60"));
 	CHECK(serve());
 	CHECK(answer("one", 0));
 	CHECK(hears("one", WAIT_MS));
@@ -238,14 +146,14 @@ TEST(an_acknowledged_log_is_not_enough_without_a_lease)
 TEST(log_mode_needs_a_stream_and_a_checkpoint_in_it)
 {
 	world_alone = true;
-	CHECK_EQ(log_create(log_path, LANES, SEGMENTS, LOG_MODE_RECORD), 0);
+	CHECK_EQ(log_create(log_path, LANES, shipping_segments, LOG_MODE_RECORD), 0);
 	CHECK_EQ(log_map(log_path, true, &log_file), 0);
 	CHECK(start_mirror(""));
 	CHECK_EQ(gate_start(&a, HOST_A, BOX_A, "--ship-local 10.77.0.11:7401 --ship-peer 10.77.0.12:7401", NULL), 0);
 	CHECK(says(gate_ask(&a, "mode name=log generation=1"), "code=transition"));
 	CHECK(gate_ok(&a, "mode name=hold generation=1 epoch=1"));
 	CHECK(says(gate_ask(&a, "mode name=log generation=1"), "code=no-stream"));
-	CHECK(says(gate_ask(&a, "log role=source path=%s/nothing", folder), "code=log"));
+	CHECK(says(gate_ask(&a, "log role=source path=%s/nothing", shipping_folder), "code=log"));
 	CHECK(says(gate_ask(&a, "log role=nobody path=%s", log_path), "code=usage"));
 	CHECK(gate_ok(&a, "mark epoch=1"));
 	CHECK(gate_ok(&a, "subscribe"));
@@ -275,7 +183,7 @@ TEST(log_mode_needs_a_stream_and_a_checkpoint_in_it)
 TEST(from_log_to_hold_and_back_nothing_is_lost_or_early)
 {
 	world_alone = true;
-	CHECK(start(""));
+	CHECK(start_shipping(""));
 	CHECK(serve());
 	poll(NULL, 0, 100);
 	kill(b.pid, SIGSTOP);
@@ -306,7 +214,7 @@ TEST(frames_are_in_the_standbys_file_until_their_checkpoint)
 	static uint8_t payload[FRAME_BYTES_MAX];
 	unsigned kinds[SHIP_KIND_MAX] = {0};
 	bool found = false;
-	CHECK(start(""));
+	CHECK(start_shipping(""));
 	CHECK(serve());
 	CHECK_EQ(send(client, "remember me", 11, 0), 11);
 	CHECK(answer("yes", 0));
@@ -332,7 +240,7 @@ TEST(frames_are_in_the_standbys_file_until_their_checkpoint)
 
 TEST(a_log_that_moves_by_itself_is_shipped_and_an_idle_one_wakes_nobody)
 {
-	CHECK(start(""));
+	CHECK(start_shipping(""));
 	for (unsigned i = 0; i < 50; i++) {
 		CHECK(writer_append(&log_file, i % LANES, 256, i));
 		CHECK(mirrored());
@@ -356,7 +264,7 @@ TEST(a_log_that_moves_by_itself_is_shipped_and_an_idle_one_wakes_nobody)
 TEST(a_full_frames_file_stops_input_until_the_next_checkpoint)
 {
 	static char bulk[256 << 10], sink[1 << 20];
-	CHECK(start(""));
+	CHECK(start_shipping(""));
 	CHECK(serve());
 	fcntl(served, F_SETFL, O_NONBLOCK);
 	size_t sent = 0, got = 0;
@@ -386,7 +294,7 @@ TEST(a_full_frames_file_stops_input_until_the_next_checkpoint)
 
 TEST(a_full_log_is_told_and_a_trim_lets_it_go_on)
 {
-	CHECK(start(""));
+	CHECK(start_shipping(""));
 	CHECK(serve());
 	uint32_t lane = 0;
 	while (writer_append(&log_file, lane, 65536, 1))
@@ -423,7 +331,7 @@ TEST(a_full_log_is_told_and_a_trim_lets_it_go_on)
 
 TEST(a_cut_link_and_a_killed_standby_are_only_a_stall)
 {
-	CHECK(start(""));
+	CHECK(start_shipping(""));
 	CHECK(serve());
 	for (unsigned round = 0; round < 3; round++) {
 		CHECK_EQ(world_run(HOST_A, "ip link set repl0 down"), 0);
@@ -519,7 +427,7 @@ static bool random_death(uint64_t seed)
 		check_random(&random);
 	bool plain = check_random(&random) % 2 == 0, standby_first = check_random(&random) % 2 == 0;
 	world_alone = check_random(&random) % 2 == 0;
-	if (!start(plain ? "--ship-plain" : ""))
+	if (!start_shipping(plain ? "--ship-plain" : ""))
 		return false;
 	fflush(stdout);
 	application = fork();
@@ -592,17 +500,10 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	signal(SIGPIPE, SIG_IGN);
-	if (world_open() != 0 || (sniffer = sniffer_open()) < 0 || mkdtemp(folder) == NULL) {
+	if (world_open() != 0 || (sniffer = sniffer_open()) < 0 || !shipping_open()) {
 		printf("could not make the network: %s\n", strerror(errno));
 		return 1;
 	}
-	/* Apart from the heartbeats' addresses, so that a test can cut the one and not the other. */
-	if (world_run(HOST_A, "ip addr add 10.77.0.11/24 dev repl0") != 0 ||
-	    world_run(HOST_B, "ip addr add 10.77.0.12/24 dev repl0") != 0)
-		return 1;
-	snprintf(log_path, sizeof log_path, "%s/log", folder);
-	snprintf(mirror_path, sizeof mirror_path, "%s/mirror", folder);
-	snprintf(frames_path, sizeof frames_path, "%s/frames", folder);
 	SCENE(nothing_leaves_before_its_log_is_acknowledged);
 	SCENE(an_acknowledged_log_is_not_enough_without_a_lease);
 	SCENE(log_mode_needs_a_stream_and_a_checkpoint_in_it);
@@ -613,7 +514,7 @@ int main(int argc, char **argv)
 	SCENE(a_full_log_is_told_and_a_trim_lets_it_go_on);
 	SCENE(a_cut_link_and_a_killed_standby_are_only_a_stall);
 	SCENE(whatever_dies_when_the_mirror_explains_all_that_was_seen);
-	rmdir(folder);
+	shipping_close();
 	world_close();
 	return check_report();
 }

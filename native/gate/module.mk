@@ -30,3 +30,7 @@ SHIPPING_TEST_SRCS = gate/test/shipping.c gate/test/world.c ship/test/writer.c l
 TESTS += gate-ship-test
 gate-ship-test_SANITIZE := no
 gate-ship-test_SRCS = gate/test/ship_test.c $(SHIPPING_TEST_SRCS) ship/frames.c ship/room.c
+
+# Not run by the tests: what shipping costs, see its first lines.
+FIXTURES += gate-ship-bench
+gate-ship-bench_SRCS = gate/test/ship_bench.c $(SHIPPING_TEST_SRCS)

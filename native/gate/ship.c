@@ -300,8 +300,9 @@ void ship_accept(struct gate *gate)
 void ship_ready(struct gate *gate, unsigned slot)
 {
 	struct ship *ship = &gate->ship;
+	/* Not when the turn began: what was sent since has its time, too. */
 	if (ship->role == SHIP_SOURCE)
-		sender_ready(&ship->sender, gate->now_ns);
+		sender_ready(&ship->sender, clock_now_ns());
 	else if (ship->role == SHIP_MIRROR && slot < RECEIVER_SLOTS)
 		receiver_ready(&ship->receiver, slot, gate->now_ns);
 }
@@ -386,7 +387,7 @@ static void look(struct gate *gate)
 		return;
 	ship->looked_ns = gate->now_ns;
 	ship->moves = source_cut(&ship->source);
-	sender_flush(&ship->sender, gate->now_ns);
+	ship_flush(gate);
 }
 
 void ship_turn(struct gate *gate)

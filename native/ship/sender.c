@@ -162,10 +162,11 @@ static bool await_welcome(struct sender *sender, uint64_t now_ns)
 
 static void measure(struct sender *sender, uint64_t acked, uint64_t now_ns)
 {
-	while (sender->mark_first < sender->mark_last &&
-	       sender->marks[sender->mark_first % SENDER_MARKS].offset <= acked) {
-		histogram_add(&sender->delay, (now_ns - sender->marks[sender->mark_first % SENDER_MARKS].sent_ns) / 1000);
-		sender->mark_first++;
+	for (; sender->mark_first < sender->mark_last; sender->mark_first++) {
+		uint64_t at = sender->mark_first % SENDER_MARKS, sent_ns = sender->marks[at].sent_ns;
+		if (sender->marks[at].offset > acked)
+			return;
+		histogram_add(&sender->delay, now_ns > sent_ns ? (now_ns - sent_ns) / 1000 : 0);
 	}
 }
 

@@ -127,6 +127,8 @@ void ship_mode_changed(struct gate *gate)
 		       (ship->role == SHIP_MIRROR && gate->mode != MODE_CLOSED);
 	if (useless) {
 		/* A source that let things pass untold cannot go on; a mirror that is being used must not change. */
+		if (ship->role == SHIP_MIRROR)
+			mirror_spend(&ship->mirror);
 		end_role(gate);
 		event_plain(gate, "ship-ended");
 	} else if (ship->role == SHIP_MIRROR) {

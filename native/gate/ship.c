@@ -330,7 +330,8 @@ uint64_t ship_acked(const struct gate *gate)
 
 const char *ship_why(const struct gate *gate)
 {
-	return gate->ship.role == SHIP_SOURCE ? gate->ship.sender.why : gate->ship.receiver.why;
+	const char *why = gate->ship.role == SHIP_SOURCE ? gate->ship.sender.why : gate->ship.receiver.why;
+	return why[0] == 0 ? "not-connected" : why;
 }
 
 /* Where there is no room, or NULL. */

@@ -60,7 +60,11 @@ describe("rules between fields", () => {
     ],
     ["the same with failover by default", { onStandbyLoss: "run-unprotected" }, /witness/],
     ["a lease as long as the detection", { detection: { leaseMs: 90 } }, /leaseMs: .*90 ms/],
-    ["an agent's grace below the detection", { detection: { heartbeatMs: 1000, missLimit: 6 } }, /agentGraceMs/],
+    [
+      "an agent's grace below the detection",
+      { detection: { heartbeatMs: 1000, missLimit: 6 } },
+      /agentGraceMs/,
+    ],
     ["idle more often than busy", { epoch: { intervalMs: 2000 } }, /idleIntervalMs/],
     [
       "a gateway elsewhere",

@@ -22,6 +22,7 @@
 #include "hook/phases.h"
 #include "hook/smaps.h"
 #include "hook/splices.h"
+#include "hook/written.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -249,6 +250,7 @@ static void park(void)
 		struct hook_message message = hear(UINT64_MAX);
 		if (message.kind == HOOK_GO) {
 			hook.limit_us = message.limit_us;
+			written_load();
 			break;
 		}
 		if (hook.socket < 0 || message.kind == HOOK_ABORT)
@@ -311,6 +313,7 @@ static void after_detach(void)
 	say(HOOK_THAWED);
 	if (!pages_trim())
 		_exit(1); /* ftdump must not take the images */
+	written_save();
 }
 
 long ptrace(enum __ptrace_request request, ...)

@@ -217,6 +217,7 @@ async function openDumper(
     freezeMsMax: policy.epoch.freezeTimeoutMs,
     filesBytesMax: policy.files.bufferBytesMax,
     kdat: join(config.runDir, "kdat"),
+    tracking: config.tracking,
     subject: `container ${record.name}`,
   });
   checkpointer.onGone(onGone);

@@ -36,6 +36,7 @@ need ldconfig libc-bin
 need gcc gcc
 need make make
 need /usr/include/stdio.h libc6-dev
+need /usr/include/openssl/ssl.h libssl-dev
 need /usr/include/linux/if_tun.h linux-libc-dev
 need /etc/ssl/certs/ca-certificates.crt ca-certificates
 [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] ||

@@ -106,7 +106,7 @@ static void judge(struct gate *gate, const unsigned char *bytes, size_t length)
 	}
 	gate_watch_fence(gate);
 	/* What was committed while the lease had run out leaves now. */
-	if (gate->mode == MODE_HOLD && gate->held.frames > 0)
+	if (gate_holds(gate) && gate->held.frames > 0)
 		(void)egress_release(gate);
 }
 

@@ -9,7 +9,7 @@
 
 bool egress_has_room(struct gate *gate)
 {
-	return hold_reserve(&gate->held, FRAME_BYTES_MAX) != NULL;
+	return hold_reserve(&gate->held, FRAME_BYTES_MAX) != NULL && (gate->mode != MODE_LOG || ship_takes_stamps(gate));
 }
 
 /* Reads and forgets. Also empties what a former gate's life left in the device. */
@@ -54,7 +54,7 @@ static int write_lan(struct gate *gate, const unsigned char *bytes, size_t lengt
 /* ARP and ICMP; false when it has to wait like any output. */
 static bool passes_now(struct gate *gate, const unsigned char *frame, size_t length)
 {
-	if (gate->mode != MODE_HOLD || gate->lan_sink.blocked || !frame_passes_under_lease(frame, length))
+	if (!gate_holds(gate) || gate->lan_sink.blocked || !frame_passes_under_lease(frame, length))
 		return false;
 	gate->now_ns = clock_now_ns();
 	if (!gate_lease_fresh(gate) || write_lan(gate, frame, length) != 0)
@@ -63,14 +63,31 @@ static bool passes_now(struct gate *gate, const unsigned char *frame, size_t len
 	return true;
 }
 
+/* What has to be safe before a frame that was just read may leave. */
+static uint64_t stamp_of(struct gate *gate, const unsigned char *frame, size_t length)
+{
+	switch (gate->mode) {
+	case MODE_HOLD:
+		INVARIANT(gate->epoch > gate->committed);
+		return gate->epoch;
+	case MODE_LOG:
+		return ship_stamp(gate, frame, length);
+	case MODE_OPEN:
+	case MODE_CLOSED:
+	case MODE_TAKEOVER:
+		break;
+	}
+	INVARIANT(gate->mode == MODE_OPEN);
+	return 0;
+}
+
 static void take(struct gate *gate, const unsigned char *frame, size_t length, uint64_t now_ns)
 {
 	gate->count.out_frames++;
 	gate->count.out_bytes += length - VIRTIO_HEADER_BYTES;
 	if (passes_now(gate, frame, length))
 		return;
-	INVARIANT(gate->mode == MODE_OPEN || (gate->mode == MODE_HOLD && gate->epoch > gate->committed));
-	hold_commit(&gate->held, length, gate->mode == MODE_HOLD ? gate->epoch : 0, now_ns);
+	hold_commit(&gate->held, length, stamp_of(gate, frame, length), now_ns);
 	if (gate->held.bytes > gate->held_bytes_peak)
 		gate->held_bytes_peak = gate->held.bytes;
 	if (gate->mode == MODE_HOLD && !gate->held_told) {
@@ -99,22 +116,26 @@ void egress_read(struct gate *gate, unsigned frames_max)
 	}
 	uint64_t now_ns = clock_now_ns();
 	while (frames_max-- > 0) {
+		if (gate->mode == MODE_LOG && !ship_takes_stamps(gate))
+			break;
 		unsigned char *room = hold_reserve(&gate->held, FRAME_BYTES_MAX);
 		if (room == NULL) {
 			tell_bound(gate, true);
-			return;
+			break;
 		}
 		ssize_t length = read(gate->container.fd, room, FRAME_BYTES_MAX);
 		if (length < 0) {
 			if (errno != EAGAIN && errno != EINTR)
 				container_lost(gate);
-			return;
+			break;
 		}
 		if ((size_t)length <= VIRTIO_HEADER_BYTES)
 			continue;
 		take(gate, room, (size_t)length, now_ns);
 		beat_amid(gate, frames_max);
 	}
+	if (gate->mode == MODE_LOG)
+		ship_flush(gate);
 }
 
 static bool may_leave(struct gate *gate, const struct hold_frame *frame)
@@ -128,6 +149,8 @@ static bool may_leave(struct gate *gate, const struct hold_frame *frame)
 		/* Committed is not enough: a host that stood still since the ack may have been replaced meanwhile. The lease
 		 * is shorter than the standby's patience, so under it nobody else can speak yet. */
 		return frame->stamp <= gate->committed && (!gate->options->heartbeat || gate_lease_fresh(gate));
+	case MODE_LOG:
+		return ship_covers(gate, frame->stamp) && (!gate->options->heartbeat || gate_lease_fresh(gate));
 	case MODE_CLOSED:
 	case MODE_TAKEOVER:
 		break;

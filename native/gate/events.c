@@ -58,6 +58,32 @@ static void fenced(const struct gate *gate, struct line_writer *line)
 	line_end(line);
 }
 
+static void ship_link(const struct gate *gate, struct line_writer *line)
+{
+	const struct ship *ship = &gate->ship;
+	line_begin(line, ship->up_told ? "event ship-back" : "event ship-lost");
+	line_raw(line, "role", ship_role_name(ship->role));
+	line_u64(line, "log_acked", ship_acked(gate));
+	if (!ship->up_told)
+		line_text(line, "reason", ship_why(gate));
+	line_end(line);
+}
+
+static void log_full(const struct gate *gate, struct line_writer *line)
+{
+	line_begin(line, gate->ship.full_told != NULL ? "event log-full" : "event log-room");
+	if (gate->ship.full_told != NULL)
+		line_raw(line, "where", gate->ship.full_told);
+	line_end(line);
+}
+
+static void log_broken(const struct gate *gate, struct line_writer *line)
+{
+	line_begin(line, "event log-broken");
+	line_raw(line, "reason", gate->ship.source.broken);
+	line_end(line);
+}
+
 static void publish(struct gate *gate, const struct line_writer *line)
 {
 	/* `held` comes once an epoch; the log is for what is rare. */
@@ -108,6 +134,27 @@ void event_fenced(struct gate *gate)
 	publish(gate, &line);
 }
 
+void event_ship(struct gate *gate)
+{
+	struct line_writer line;
+	ship_link(gate, &line);
+	publish(gate, &line);
+}
+
+void event_log_full(struct gate *gate)
+{
+	struct line_writer line;
+	log_full(gate, &line);
+	publish(gate, &line);
+}
+
+void event_log_broken(struct gate *gate)
+{
+	struct line_writer line;
+	log_broken(gate, &line);
+	publish(gate, &line);
+}
+
 void event_plain(struct gate *gate, const char *name)
 {
 	struct line_writer line;
@@ -142,6 +189,18 @@ void event_snapshot(struct gate *gate, uint64_t connection)
 	}
 	if (gate->mode == MODE_HOLD && gate->held_told) {
 		held(gate, &line);
+		control_send(&gate->control, to, &line);
+	}
+	if (gate->ship.role != SHIP_NONE) {
+		ship_link(gate, &line);
+		control_send(&gate->control, to, &line);
+	}
+	if (gate->ship.full_told != NULL) {
+		log_full(gate, &line);
+		control_send(&gate->control, to, &line);
+	}
+	if (gate->ship.broken_told) {
+		log_broken(gate, &line);
 		control_send(&gate->control, to, &line);
 	}
 }

@@ -2,11 +2,12 @@
  * The gate of one pair on one host: every frame between the container and the LAN passes here.
  *
  * Invariants of the whole, each asserted where it is kept:
- *   1. In mode hold a frame leaves only when its epoch was committed (or as ARP or ICMP under a fresh lease).
+ *   1. In mode hold a frame leaves only when its epoch was committed, in mode log only when the standby has acknowledged the
+ *      shipping stream up to its stamp (or in both as ARP or ICMP under a fresh lease).
  *   2. A frame gets its stamp in the same step in which it is read: nothing is inside without one.
  *   3. Epoch, committed and generation only go up; committed < epoch in mode hold.
  *   4. Held output is never dropped, except whole by mode closed or with the process.
- *   5. Between mark and thaw no frame reaches the container.
+ *   5. Between mark and thaw no frame reaches the container; with a stream, none that could not be put into it.
  *   6. Closed passes nothing; takeover passes nothing either way.
  *   7. While the peer serves with a higher generation nothing leaves (fenced).
  */
@@ -22,6 +23,7 @@
 #include "gate/links.h"
 #include "gate/options.h"
 #include "gate/peer.h"
+#include "gate/ship.h"
 #include "gate/tap.h"
 
 struct counters {
@@ -89,6 +91,7 @@ struct gate {
 	struct counters count;
 	struct histogram delay;
 	uint64_t held_bytes_peak;
+	struct ship ship;
 
 	int epoll_fd;
 	uint32_t container_interest;
@@ -99,6 +102,12 @@ struct gate {
 };
 
 uint64_t clock_now_ns(void);
+
+/* Output waits for the standby, in one of two ways. */
+static inline bool gate_holds(const struct gate *gate)
+{
+	return gate->mode == MODE_HOLD || gate->mode == MODE_LOG;
+}
 
 /* egress.c: container → LAN */
 void egress_read(struct gate *gate, unsigned frames_max);
@@ -152,6 +161,9 @@ void event_peer_flags(struct gate *gate);
 void event_lan(struct gate *gate);
 void event_plain(struct gate *gate, const char *name);
 void event_fenced(struct gate *gate);
+void event_ship(struct gate *gate);
+void event_log_full(struct gate *gate);
+void event_log_broken(struct gate *gate);
 /* What a new subscriber must know to start from. */
 void event_snapshot(struct gate *gate, uint64_t connection);
 

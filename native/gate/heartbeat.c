@@ -63,7 +63,7 @@ int heartbeat_decode(const unsigned char *bytes, size_t length, const unsigned c
 		return -1;
 	if (get64(bytes + 8) != pair_hash)
 		return -1;
-	if (bytes[88] > 1 || bytes[89] > 1 || bytes[90] > APP_EXITED || bytes[91] > MODE_TAKEOVER)
+	if (bytes[88] > 1 || bytes[89] > 1 || bytes[90] > APP_EXITED || bytes[91] > MODE_LOG)
 		return -1;
 	memset(out, 0, sizeof *out);
 	out->pair_hash = pair_hash;
@@ -105,6 +105,8 @@ const char *mode_name(enum mode mode)
 		return "open";
 	case MODE_TAKEOVER:
 		return "takeover";
+	case MODE_LOG:
+		return "log";
 	case MODE_CLOSED:
 		break;
 	}

@@ -14,7 +14,7 @@
 #define HEARTBEAT_BYTES 112u
 
 enum app_state { APP_NONE, APP_RUNNING, APP_EXITED };
-enum mode { MODE_CLOSED, MODE_HOLD, MODE_OPEN, MODE_TAKEOVER };
+enum mode { MODE_CLOSED, MODE_HOLD, MODE_OPEN, MODE_TAKEOVER, MODE_LOG };
 
 struct heartbeat {
 	uint64_t pair_hash;

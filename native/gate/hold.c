@@ -1,7 +1,7 @@
 /*
  * Invariants, asserted below:
  *   1. Frames leave in the order in which they came, byte for byte.
- *   2. Non-zero stamps never go down from the oldest frame to the newest.
+ *   2. Non-zero stamps never go down from the oldest frame to the newest. Restamped, all are one.
  *   3. The arena never grows; without room nothing is taken, and nothing inside is ever displaced.
  *   4. `bytes` and `frames` are zero together.
  */
@@ -123,6 +123,21 @@ void hold_pop(struct hold *hold)
 	} else if (at_turn(hold)) {
 		hold->head = 0;
 	}
+}
+
+void hold_restamp(struct hold *hold, uint64_t stamp)
+{
+	size_t at = hold->head;
+	hold->reserved = NOTHING;
+	for (size_t left = hold->frames; left > 0; left--) {
+		if (hold->size - at < sizeof(struct hold_frame) || record_at(hold, at)->mark == MARK_TURN)
+			at = 0;
+		struct hold_frame *frame = record_at(hold, at);
+		INVARIANT(frame->mark == MARK_FRAME);
+		frame->stamp = stamp;
+		at += record_size(frame->length);
+	}
+	hold->stamp_max = hold->frames == 0 ? 0 : stamp;
 }
 
 size_t hold_clear(struct hold *hold)

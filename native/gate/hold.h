@@ -42,6 +42,8 @@ void hold_commit(struct hold *hold, size_t length, uint64_t stamp, uint64_t now_
 /* The oldest frame, or NULL. Valid until hold_pop(). */
 const struct hold_frame *hold_oldest(const struct hold *hold);
 void hold_pop(struct hold *hold);
+/* Gives all that is inside one stamp, which means something else from now on. */
+void hold_restamp(struct hold *hold, uint64_t stamp);
 /* Forgets everything; returns how many frames that were. */
 size_t hold_clear(struct hold *hold);
 /* Bytes of the arena in use, with overhead: what the bound is about. */

@@ -9,7 +9,7 @@
 
 bool ingress_flows(const struct gate *gate)
 {
-	return (gate->mode == MODE_HOLD || gate->mode == MODE_OPEN) && !gate->marked;
+	return (gate_holds(gate) || gate->mode == MODE_OPEN) && !gate->marked;
 }
 
 bool ingress_has_room(struct gate *gate)
@@ -64,6 +64,7 @@ static bool write_container(struct gate *gate, const struct hold_frame *frame)
 		if (write(gate->container.fd, frame->bytes, frame->length) >= 0) {
 			gate->count.delivered_frames++;
 			gate->count.delivered_bytes += frame->length - VIRTIO_HEADER_BYTES;
+			ship_delivered(gate, frame);
 			return true;
 		}
 		if (errno == EINTR)
@@ -85,6 +86,9 @@ void ingress_deliver(struct gate *gate)
 	const struct hold_frame *frame;
 	while (ingress_flows(gate) && !gate->container_sink.blocked && (frame = hold_oldest(&gate->queued)) != NULL) {
 		INVARIANT(!gate->marked);
+		/* What the standby could not be told of must not reach the container. */
+		if (!ship_takes_ingress(gate, frame->length))
+			return;
 		if (gate->container.fd < 0)
 			gate->count.dropped_in_frames++;
 		else if (!write_container(gate, frame))

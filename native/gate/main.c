@@ -145,6 +145,8 @@ static int start(struct gate *gate)
 		return fail_step("heartbeat", "heartbeat socket", "bind");
 	if (gate->beat_fd >= 0 && watch(gate, gate->beat_fd, WAKE_BEAT, EPOLLIN) != 0)
 		return fail_step("heartbeat", "heartbeat socket", "epoll");
+	if (ship_open(gate, &step) != 0)
+		return fail("ship", step, 0);
 	if (uplink_open(gate) != 0 || watch(gate, gate->links_fd, WAKE_LINKS, EPOLLIN) != 0)
 		return fail_step("uplink", options->uplink, "bridge");
 	if (open_lan(gate, deadline_ns, &step) != 0)
@@ -200,6 +202,9 @@ static void tap_ready(struct gate *gate, enum wakeup kind, uint32_t events)
 		errno = EBADFD;
 		container_lost(gate);
 	} else if (container) {
+		/* Input that came before this output is told of with it. */
+		if (gate->mode == MODE_LOG)
+			ingress_read(gate, FRAMES_A_TURN);
 		egress_read(gate, FRAMES_A_TURN);
 	} else {
 		INVARIANT((events & EPOLLERR) == 0);
@@ -227,6 +232,12 @@ static void dispatch(struct gate *gate, const struct epoll_event *event)
 		/* Told to stop, not to remove: the interfaces wait for the next gate. */
 		gate->quit = true;
 		break;
+	case WAKE_SHIP_LISTEN:
+		ship_accept(gate);
+		break;
+	case WAKE_SHIP:
+		ship_ready(gate, (unsigned)(event->data.u64 >> 32));
+		break;
 	case WAKE_CONTAINER:
 	case WAKE_LAN:
 		tap_ready(gate, kind, event->events);
@@ -234,18 +245,33 @@ static void dispatch(struct gate *gate, const struct epoll_event *event)
 	}
 }
 
+/* The log is polled every millisecond while it moves, which epoll_wait() is too coarse for. */
+static int wait_for_events(struct gate *gate, struct epoll_event events[EVENTS_A_TURN])
+{
+	uint64_t ship_ns = ship_deadline_ns(gate), now_ns = clock_now_ns();
+	int timeout_ms = turn_timeout_ms(gate);
+	uint64_t beat_ns = timeout_ms < 0 ? UINT64_MAX : now_ns + (uint64_t)timeout_ms * 1000000;
+	if (ship_ns >= beat_ns)
+		return epoll_wait(gate->epoll_fd, events, EVENTS_A_TURN, timeout_ms);
+	uint64_t left_ns = ship_ns <= now_ns ? 0 : ship_ns - now_ns;
+	struct timespec left = {.tv_sec = (time_t)(left_ns / 1000000000), .tv_nsec = (long)(left_ns % 1000000000)};
+	return epoll_pwait2(gate->epoll_fd, events, EVENTS_A_TURN, &left, NULL);
+}
+
 static void turn(struct gate *gate)
 {
 	struct epoll_event events[EVENTS_A_TURN];
 	set_interest(gate, gate->container.fd, WAKE_CONTAINER, container_interest(gate), &gate->container_interest);
 	set_interest(gate, gate->lan.fd, WAKE_LAN, lan_interest(gate), &gate->lan_interest);
-	int count = epoll_wait(gate->epoll_fd, events, EVENTS_A_TURN, turn_timeout_ms(gate));
+	ship_watch(gate);
+	int count = wait_for_events(gate, events);
 	INVARIANT(count >= 0 || errno == EINTR);
 	gate->now_ns = clock_now_ns();
 	for (int i = 0; i < count; i++)
 		dispatch(gate, &events[i]);
 	gate->now_ns = clock_now_ns();
 	beat_tick(gate);
+	ship_turn(gate);
 	ingress_deliver(gate);
 	egress_release(gate);
 	control_sweep(gate);
@@ -260,6 +286,7 @@ static void stop(struct gate *gate)
 	}
 	if (gate->beat_fd >= 0)
 		close(gate->beat_fd);
+	ship_close(gate);
 	control_close(&gate->control, gate->options->control);
 }
 

@@ -2,8 +2,9 @@ GATE_CORE_SRCS := gate/hold.c gate/siphash.c gate/histogram.c gate/frame.c gate/
 
 PROGRAMS += ftgate
 ftgate_SRCS = gate/main.c gate/options.c gate/control.c gate/verbs.c gate/stats.c gate/events.c gate/state.c \
-	gate/egress.c gate/ingress.c gate/container.c gate/beat.c gate/uplink.c gate/tap.c gate/links.c \
-	$(GATE_CORE_SRCS) $(LINE_SRCS) $(FAULT_SRCS)
+	gate/egress.c gate/ingress.c gate/container.c gate/beat.c gate/uplink.c gate/tap.c gate/links.c gate/ship.c \
+	$(GATE_CORE_SRCS) $(LINE_SRCS) $(FAULT_SRCS) $(SHIP_SRCS) log/file.c $(CRC_SRCS)
+ftgate_LDLIBS = $(SHIP_LDLIBS)
 
 TESTS += gate-hold-test
 gate-hold-test_SRCS = gate/test/hold_test.c gate/hold.c
@@ -18,7 +19,18 @@ gate-frame-test_SRCS = gate/test/frame_test.c gate/frame.c gate/histogram.c gate
 FIXTURES += ftgate-sanitized
 ftgate-sanitized_SANITIZE := yes
 ftgate-sanitized_SRCS = $(ftgate_SRCS)
+ftgate-sanitized_LDLIBS = $(SHIP_LDLIBS)
 
 TESTS += gate-integration-test
 gate-integration-test_SANITIZE := no
 gate-integration-test_SRCS = gate/test/integration_test.c gate/test/world.c $(LINE_SRCS)
+
+SHIPPING_TEST_SRCS = gate/test/shipping.c gate/test/world.c ship/test/writer.c log/file.c $(CRC_SRCS) $(LINE_SRCS)
+
+TESTS += gate-ship-test
+gate-ship-test_SANITIZE := no
+gate-ship-test_SRCS = gate/test/ship_test.c $(SHIPPING_TEST_SRCS) ship/frames.c ship/room.c
+
+# Not run by the tests: what shipping costs, see its first lines.
+FIXTURES += gate-ship-bench
+gate-ship-bench_SRCS = gate/test/ship_bench.c $(SHIPPING_TEST_SRCS)

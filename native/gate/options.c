@@ -15,7 +15,7 @@
 
 enum { OPT_PAIR = 1, OPT_CONTROL, OPT_NETNS_PID, OPT_CONTAINER_IF, OPT_MAC, OPT_MTU, OPT_UPLINK, OPT_LAN_IF,
        OPT_KEY_FILE, OPT_LOCAL, OPT_PEER, OPT_HEARTBEAT_MS, OPT_MISS_LIMIT, OPT_LEASE_MS, OPT_HELD, OPT_QUEUED,
-       OPT_GENERATION, OPT_LOG };
+       OPT_GENERATION, OPT_LOG, OPT_SHIP_LOCAL, OPT_SHIP_PEER, OPT_SHIP_PLAIN, OPT_SHIP_QUEUE };
 
 static const struct option names[] = {
 	{"pair", required_argument, NULL, OPT_PAIR},
@@ -36,6 +36,10 @@ static const struct option names[] = {
 	{"queued-bytes-max", required_argument, NULL, OPT_QUEUED},
 	{"generation", required_argument, NULL, OPT_GENERATION},
 	{"log", required_argument, NULL, OPT_LOG},
+	{"ship-local", required_argument, NULL, OPT_SHIP_LOCAL},
+	{"ship-peer", required_argument, NULL, OPT_SHIP_PEER},
+	{"ship-plain", no_argument, NULL, OPT_SHIP_PLAIN},
+	{"ship-queue-bytes", required_argument, NULL, OPT_SHIP_QUEUE},
 	{NULL, 0, NULL, 0},
 };
 
@@ -172,6 +176,15 @@ static int take(int option, const char *value, struct options *out, bool *local,
 	case OPT_LOG:
 		out->log = value;
 		return *value == 0 ? -1 : 0;
+	case OPT_SHIP_LOCAL:
+		return parse_address(value, &out->ship_local);
+	case OPT_SHIP_PEER:
+		return parse_address(value, &out->ship_peer);
+	case OPT_SHIP_PLAIN:
+		out->ship_plain = true;
+		return 0;
+	case OPT_SHIP_QUEUE:
+		return parse_number(value, 1u << 20, 1ull << 32, &out->ship_queue_bytes);
 	default:
 		return -1;
 	}
@@ -188,6 +201,7 @@ int options_parse(int argc, char **argv, struct options *out, char *why, size_t 
 	out->lease_ns = 60000000;
 	out->held_bytes_max = 64u << 20;
 	out->queued_bytes_max = 16u << 20;
+	out->ship_queue_bytes = 16u << 20;
 	strcpy(out->container_if, "eth0");
 	opterr = 0;
 	optind = 1;
@@ -208,5 +222,9 @@ int options_parse(int argc, char **argv, struct options *out, char *why, size_t 
 	if (local != peer || (local && !key))
 		return complain(why, why_size, "--heartbeat-local, --heartbeat-peer and --key-file go together");
 	out->heartbeat = local;
+	bool ship_local = out->ship_local.sin_port != 0, ship_peer = out->ship_peer.sin_port != 0;
+	if (ship_local != ship_peer || (ship_local && !key) || (out->ship_plain && !ship_local))
+		return complain(why, why_size, "--ship-local, --ship-peer and --key-file go together");
+	out->ship = ship_local;
 	return 0;
 }

@@ -34,6 +34,11 @@ struct options {
 	size_t held_bytes_max;
 	size_t queued_bytes_max;
 	uint64_t generation;
+	bool ship; /* both addresses were given */
+	struct sockaddr_in ship_local;
+	struct sockaddr_in ship_peer;
+	bool ship_plain; /* a wire that nobody else is on: authenticated, not encrypted */
+	size_t ship_queue_bytes; /* frames that the standby has not acknowledged */
 };
 
 /* -1: `why` says what is wrong. */

@@ -35,10 +35,13 @@ static const char *transition_refused(const struct gate *gate, enum mode mode, u
 	/* Output of a running container cannot become the queue of one to be restored. */
 	if (mode == MODE_TAKEOVER && gate->mode != MODE_CLOSED && gate->mode != MODE_TAKEOVER)
 		return "transition";
-	if (mode == MODE_HOLD && (epoch < gate->held.stamp_max || epoch == 0))
+	if (mode == MODE_LOG)
+		return gate->mode != MODE_LOG && gate->mode != MODE_HOLD ? "transition" : ship_refuses_log(gate, generation);
+	/* In mode log stamps are not epochs. */
+	if (mode == MODE_HOLD && ((gate->mode != MODE_LOG && epoch < gate->held.stamp_max) || epoch == 0))
 		return "not-monotonic";
 	/* Within one generation a checkpoint that was committed stays committed. */
-	if (mode == MODE_HOLD && generation == gate->generation && gate->mode == MODE_HOLD && epoch < gate->epoch)
+	if (mode == MODE_HOLD && generation == gate->generation && gate_holds(gate) && epoch < gate->epoch)
 		return "not-monotonic";
 	return NULL;
 }
@@ -57,8 +60,11 @@ static uint64_t discard_all(struct gate *gate)
 
 static void enter_hold(struct gate *gate, uint64_t epoch, enum mode before)
 {
-	bool changed = epoch != gate->epoch;
+	bool changed = epoch != gate->epoch || before == MODE_LOG;
 	gate->epoch = epoch;
+	/* The next checkpoint covers whatever the log was to cover. */
+	if (before == MODE_LOG)
+		hold_restamp(&gate->held, epoch);
 	/* Frames that wait from before keep waiting for their own epochs. */
 	if ((before != MODE_HOLD && gate->held.frames == 0) || gate->committed >= epoch)
 		gate->committed = epoch - 1;
@@ -93,6 +99,11 @@ const char *gate_set_mode(struct gate *gate, enum mode mode, uint64_t generation
 		enter_hold(gate, epoch, before);
 		ingress_deliver(gate);
 		break;
+	case MODE_LOG:
+		/* What waits came after a checkpoint from which the stream tells all: its end covers it. */
+		if (before != MODE_LOG)
+			hold_restamp(&gate->held, ship_position(gate));
+		break;
 	case MODE_OPEN:
 		gate->marked = false;
 		/* What was queued for the container first: it is older than anything the container will say to it. */
@@ -100,18 +111,21 @@ const char *gate_set_mode(struct gate *gate, enum mode mode, uint64_t generation
 		*released = egress_release(gate);
 		break;
 	}
+	ship_mode_changed(gate);
 	gate_watch_fence(gate);
 	return NULL;
 }
 
 const char *gate_mark(struct gate *gate, uint64_t epoch, uint64_t connection, bool *drained)
 {
-	if (gate->mode != MODE_HOLD)
+	if (!gate_holds(gate))
 		return "mode";
 	if (gate->marked)
 		return "marked";
 	if (epoch < gate->epoch || epoch == UINT64_MAX)
 		return "not-monotonic";
+	if (!ship_takes_mark(gate))
+		return "log-full";
 	if (ft_fault("gate.mark") != 0)
 		return "fault";
 
@@ -126,6 +140,7 @@ const char *gate_mark(struct gate *gate, uint64_t epoch, uint64_t connection, bo
 	*drained = egress_has_room(gate) && gate->count.out_frames - before < MARK_FRAMES_MAX;
 	gate->epoch = epoch + 1;
 	gate->held_told = false;
+	ship_mark(gate, epoch);
 	INVARIANT(gate->committed < gate->epoch);
 	return NULL;
 }
@@ -139,7 +154,7 @@ void gate_thaw(struct gate *gate)
 const char *gate_commit(struct gate *gate, uint64_t epoch, struct released *released)
 {
 	*released = (struct released){0};
-	if (gate->mode != MODE_HOLD)
+	if (!gate_holds(gate))
 		return "mode";
 	if (gate_fenced(gate))
 		return "fenced";
@@ -151,6 +166,7 @@ const char *gate_commit(struct gate *gate, uint64_t epoch, struct released *rele
 	if (ft_fault("gate.release") != 0)
 		return "fault";
 	gate->committed = epoch;
+	ship_committed(gate, epoch);
 	*released = egress_release(gate);
 	INVARIANT(gate->committed < gate->epoch);
 	return NULL;

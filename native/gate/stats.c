@@ -84,6 +84,37 @@ static void other_side(const struct gate *gate, struct line_writer *reply)
 	line_u64(reply, "beat_send_errors", gate->count.beat_send_errors);
 }
 
+static void shipping(const struct gate *gate, struct line_writer *reply)
+{
+	const struct ship *ship = &gate->ship;
+	line_raw(reply, "ship", ship_role_name(ship->role));
+	line_u64(reply, "ship_up", ship->up_told);
+	line_u64(reply, "log_acked", ship_acked(gate));
+	if (ship->role == SHIP_SOURCE) {
+		const struct source *source = &ship->source;
+		line_u64(reply, "log_end", source->queue.end);
+		line_u64(reply, "log_bytes", source->lane_bytes);
+		line_u64(reply, "log_free_bytes", log_free_bytes(&source->log));
+		line_u64(reply, "log_waits", atomic_load(&source->log.header->waits));
+		line_u64(reply, "log_held_frames", gate->mode == MODE_LOG ? gate->held.frames : 0);
+		line_u64(reply, "log_held_bytes", gate->mode == MODE_LOG ? gate->held.bytes : 0);
+		line_u64(reply, "frames_used", source_frames_used(source));
+		line_u64(reply, "frames_room", source->frames_room);
+		line_u64(reply, "ship_connections", ship->sender.connections);
+		line_u64(reply, "ship_delay_count", ship->sender.delay.count);
+		line_u64(reply, "ship_delay_us_avg", histogram_average(&ship->sender.delay));
+		line_u64(reply, "ship_delay_us_p50", histogram_percentile(&ship->sender.delay, 50));
+		line_u64(reply, "ship_delay_us_p99", histogram_percentile(&ship->sender.delay, 99));
+		line_u64(reply, "ship_delay_us_max", ship->sender.delay.max_us);
+	} else if (ship->role == SHIP_MIRROR) {
+		line_u64(reply, "log_bytes", ship->mirror.lane_bytes);
+		line_u64(reply, "log_generation", ship->mirror.frames.now.generation);
+		line_u64(reply, "log_checkpoint", ship->mirror.frames.now.checkpoint);
+		line_u64(reply, "frames_used", frames_used(&ship->mirror.frames));
+		line_u64(reply, "frames_room", ship->mirror.frames.ring_bytes);
+	}
+}
+
 void stats_reply(struct gate *gate, const struct line *line, struct line_writer *reply)
 {
 	uint64_t reset = 0;
@@ -97,9 +128,11 @@ void stats_reply(struct gate *gate, const struct line *line, struct line_writer 
 	delay(gate, reply);
 	lease_reply(gate, reply);
 	other_side(gate, reply);
+	shipping(gate, reply);
 	line_end(reply);
 	if (reset == 1) {
 		histogram_reset(&gate->delay);
+		histogram_reset(&gate->ship.sender.delay);
 		gate->held_bytes_peak = gate->held.bytes;
 	}
 }

@@ -32,8 +32,15 @@ static const char *explain(const char *code)
 		{"transition", "takeover starts from closed only"},
 		{"not-monotonic", "epochs only go up"},
 		{"not-marked", "this epoch has not been marked: its output is still being stamped"},
-		{"mode", "the gate is not in mode hold"},
+		{"mode", "the gate is not in mode hold or log"},
 		{"marked", "an epoch is marked already and was not thawed"},
+		{"no-ship", "the gate was started without --ship-local and --ship-peer"},
+		{"no-stream", "no log of this generation is being shipped"},
+		{"no-base", "no checkpoint that was marked in this stream has been committed"},
+		{"not-committed", "the checkpoint of this epoch has not been committed"},
+		{"log-full", "there is no room for it in the shipping stream"},
+		{"log-broken", "the log file is not what it should be"},
+		{"beyond", "no such lane, or the position is not in the stream yet"},
 		{"fault", "a fault was injected here"},
 	};
 	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
@@ -72,17 +79,18 @@ static void put_released(struct line_writer *reply, const struct released *relea
 
 static void mode(struct request *request)
 {
-	static const enum mode modes[] = {MODE_CLOSED, MODE_HOLD, MODE_OPEN, MODE_TAKEOVER};
+	static const enum mode modes[] = {MODE_CLOSED, MODE_HOLD, MODE_OPEN, MODE_TAKEOVER, MODE_LOG};
+	const size_t count = sizeof modes / sizeof *modes;
 	struct gate *gate = request->gate;
 	const char *name = line_get(request->line, "name");
 	uint64_t generation, epoch, discarded;
 	struct released released;
 	size_t which = 0;
-	while (which < 4 && (name == NULL || strcmp(name, mode_name(modes[which])) != 0))
+	while (which < count && (name == NULL || strcmp(name, mode_name(modes[which])) != 0))
 		which++;
-	if (which == 4 || line_get_u64(request->line, "generation", &generation) != 0 ||
+	if (which == count || line_get_u64(request->line, "generation", &generation) != 0 ||
 	    line_get_u64_or(request->line, "epoch", 0, &epoch) != 0) {
-		usage(request, "mode name=closed|hold|open|takeover generation=N [epoch=N]");
+		usage(request, "mode name=closed|hold|open|takeover|log generation=N [epoch=N]");
 		return;
 	}
 	const char *code = gate_set_mode(gate, modes[which], generation, epoch, &released, &discarded);
@@ -118,6 +126,8 @@ static void mark(struct request *request)
 	line_u64(request->reply, "held_frames", gate->held.frames);
 	line_u64(request->reply, "held_bytes", gate->held.bytes);
 	line_u64(request->reply, "drained", drained);
+	if (gate->ship.role == SHIP_SOURCE)
+		line_u64(request->reply, "position", gate->ship.source.queue.end);
 	line_end(request->reply);
 }
 
@@ -274,6 +284,61 @@ static void cpu(struct request *request)
 	line_end(request->reply);
 }
 
+static bool take_role(const struct line *line, enum ship_role *role)
+{
+	const char *name = line_get(line, "role");
+	for (*role = SHIP_NONE; name != NULL && *role <= SHIP_MIRROR; (*role)++)
+		if (strcmp(name, ship_role_name(*role)) == 0)
+			return true;
+	return false;
+}
+
+static void log_verb(struct request *request)
+{
+	struct ship_files files = {0};
+	enum ship_role role;
+	bool known = take_role(request->line, &role);
+	if (known && role != SHIP_NONE)
+		known = line_get_text(request->line, "path", files.log, sizeof files.log) == 0;
+	if (known && role == SHIP_MIRROR)
+		known = line_get_text(request->line, "frames", files.frames, sizeof files.frames) == 0;
+	if (!known || line_get_u64_or(request->line, "frames_bytes", 64u << 20, &files.frames_bytes) != 0) {
+		usage(request, "log role=source path=FILE | role=mirror path=FILE frames=FILE [frames_bytes=N] | role=none");
+		return;
+	}
+	int error = 0;
+	const char *code = ship_start(request->gate, role, &files, &error);
+	if (code != NULL && error != 0) {
+		line_fail(request->reply, code, error, strerror(error));
+		return;
+	}
+	if (code != NULL) {
+		refuse(request, code);
+		return;
+	}
+	line_begin(request->reply, "ok");
+	line_raw(request->reply, "role", ship_role_name(role));
+	line_end(request->reply);
+}
+
+static void trim(struct request *request)
+{
+	uint64_t epoch;
+	const char *lanes = line_get(request->line, "lanes");
+	if (line_get_u64_or(request->line, "epoch", 0, &epoch) != 0 || (epoch == 0 && lanes == NULL)) {
+		usage(request, "trim [epoch=N] [lanes=LANE:POSITION,...]");
+		return;
+	}
+	const char *code = ship_trim(request->gate, epoch, lanes);
+	if (code != NULL) {
+		refuse(request, code);
+		return;
+	}
+	line_begin(request->reply, "ok");
+	line_u64(request->reply, "position", request->gate->ship.source.queue.end);
+	line_end(request->reply);
+}
+
 static void quit(struct request *request)
 {
 	request->gate->quit = request->gate->remove_on_quit = true;
@@ -287,7 +352,7 @@ static const struct {
 } verbs[] = {
 	{"hello", hello}, {"mode", mode},   {"mark", mark},	{"thaw", thaw},	  {"commit", commit},
 	{"garp", garp},	  {"attach", attach}, {"lease", lease}, {"stats", stats}, {"subscribe", subscribe},
-	{"beat", beat},	  {"cpu", cpu},	    {"quit", quit},
+	{"beat", beat},	  {"cpu", cpu},	    {"log", log_verb},	{"trim", trim},	  {"quit", quit},
 };
 
 void verb_run(struct gate *gate, uint64_t connection, const struct line *line, struct line_writer *reply)

@@ -20,7 +20,7 @@ import {
   type LineValue,
 } from "./line-client.js";
 
-export type GateMode = "closed" | "hold" | "open" | "takeover";
+export type GateMode = "closed" | "hold" | "open" | "takeover" | "log";
 
 export interface GateOptions {
   pair: string;

@@ -5,7 +5,7 @@
 import type { Dumper, Shipper } from "../epoch/ports.js";
 import type { PairRecord } from "./record.js";
 
-export type GateMode = "closed" | "hold" | "open" | "takeover";
+export type GateMode = "closed" | "hold" | "open" | "takeover" | "log";
 
 export interface GateFacts {
   mode: GateMode;

@@ -61,10 +61,30 @@ ssize_t recv(int fd, void *bytes, size_t room, int flags)
 	return got;
 }
 
+/*
+ * The kernel computes what fits into a segment when a socket connects; in repair mode the options of the connection come
+ * only after that, so it would send segments of 524 bytes for ever. Setting the IP options to what they are computes it again.
+ */
+static void renew_segment_size(int fd)
+{
+	unsigned char options[40];
+	socklen_t length = sizeof options;
+	if (syscall(SYS_getsockopt, fd, IPPROTO_IP, IP_OPTIONS, options, &length) == 0)
+		(void)plain_setsockopt(fd, IPPROTO_IP, IP_OPTIONS, options, length); /* then it is only slow */
+}
+
 int setsockopt(int fd, int level, int name, const void *value, socklen_t length)
 {
 	static const int quietly = TCP_REPAIR_OFF_NO_WP;
 	int wanted = -1;
+	if (level == IPPROTO_TCP && name == TCP_REPAIR_OPTIONS && hook.send_window) {
+		int result = plain_setsockopt(fd, level, name, value, length);
+		int error = errno;
+		if (result == 0)
+			renew_segment_size(fd);
+		errno = error;
+		return result;
+	}
 	if (level == IPPROTO_TCP && name == TCP_REPAIR && length == sizeof wanted)
 		memcpy(&wanted, value, sizeof wanted);
 	if (wanted == 0 && hook.send_window)

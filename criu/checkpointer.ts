@@ -38,6 +38,8 @@ export interface CheckpointerOptions {
   logKeep?: number;
   /** What shortens the pause and is to be done the plain way. */
   without?: Shortcut[];
+  /** `auto`: only pages written since the last epoch are dumped, where the kernel can tell; `full` (default): all. */
+  tracking?: "auto" | "full";
   environment?: NodeJS.ProcessEnv;
 }
 
@@ -83,6 +85,14 @@ export interface DumpResult {
   criuDelayMs: number;
   /** Shortcuts that were on and could not be taken. */
   plain: Shortcut[];
+  /** How written memory is found: `wp-async`, or `full` when everything is dumped. */
+  tracking: string;
+  /** Processes whose memory is tracked. */
+  tracked: number;
+  /** Of private memory: present, read while frozen, and shipped. */
+  pages: number;
+  pagesDumped: number;
+  pagesChanged: number;
 }
 
 export interface DumpRequest {
@@ -239,6 +249,11 @@ function dumpResult(fields: LineFields): DumpResult {
     criuCpuMs: ms("criu_cpu"),
     criuDelayMs: ms("criu_delay"),
     plain: fields.textOr("plain", "").split(",").filter(Boolean) as Shortcut[],
+    tracking: fields.text("tracking"),
+    tracked: fields.number("tracked"),
+    pages: fields.number("pages"),
+    pagesDumped: fields.number("pages_dumped"),
+    pagesChanged: fields.number("pages_changed"),
   };
 }
 
@@ -256,6 +271,7 @@ export function dumpArguments(options: CheckpointerOptions): string[] {
     "blob-bytes-max": limits.epochBytesMax,
     "log-keep": options.logKeep,
     kdat: options.kdat,
+    tracking: options.tracking,
   };
   const named = Object.entries(fields).flatMap(([name, value]) =>
     value === undefined ? [] : [`--${name}`, String(value)],

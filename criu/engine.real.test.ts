@@ -12,6 +12,7 @@ import {
   type Shortcut,
   shortcuts,
 } from "./checkpointer.js";
+import { openComposer } from "./composer.js";
 import { probeCriu } from "./probe.js";
 import { restore } from "./restorer.js";
 import { openSandbox, type Sandbox, type SandboxOptions } from "./sandbox.js";
@@ -82,18 +83,24 @@ describe.runIf(usable)("the checkpoint engine on a real process", () => {
       ...more,
     });
     opened.push({ close: () => made.stop() });
-    works.set(made, work);
     return made;
   }
-  const works = new WeakMap<Checkpointer, string>();
 
   const dump = (of: Checkpointer, epoch: number, base = 0) =>
     of.dump({ epoch, base, generation: 1, path: join(folder, "blob") });
 
-  async function imagesOf(of: Checkpointer, sequence = 1): Promise<string> {
-    const images = await mkdtemp(join(folder, "images-"));
-    await cp(join(works.get(of)!, `images-${sequence}`), images, { recursive: true });
-    return images;
+  /** Of the last dump, which was a full one. */
+  async function imagesOf(epoch = 1): Promise<string> {
+    const composer = await openComposer({
+      nativeDir,
+      pair: "000000000000",
+      folder: await mkdtemp(join(folder, "composer-")),
+      roots: join(folder, "roots"),
+      subject,
+    });
+    opened.push(composer);
+    await composer.commit(epoch, join(folder, "blob"));
+    return composer.images();
   }
 
   const restoreInto = (into: Sandbox, images: string) =>
@@ -128,7 +135,7 @@ describe.runIf(usable)("the checkpoint engine on a real process", () => {
       const result = await dump(checkpoints, 1);
       expect(result.full).toBe(true);
       expect(result.processes).toBe(1);
-      const images = await imagesOf(checkpoints);
+      const images = await imagesOf();
       await checkpoints.stop();
       const counted = current.counted();
       await current.close();
@@ -162,7 +169,7 @@ describe.runIf(usable)("the checkpoint engine on a real process", () => {
       await dump(checkpoints, 1);
       const second = await dump(checkpoints, 2); // the first does not know how much memory to set aside
       expect(second.plain).toEqual([]);
-      const images = await imagesOf(checkpoints, 2);
+      const images = await imagesOf(2);
       await checkpoints.stop();
       return images;
     };
@@ -253,7 +260,7 @@ describe.runIf(usable)("the checkpoint engine on a real process", () => {
     await original.start();
     const checkpoints = await dumper(original);
     await dump(checkpoints, 1);
-    const images = await imagesOf(checkpoints);
+    const images = await imagesOf();
     const meta = join(images, "ftctl-meta.img");
     const whole = await readFile(meta);
     await writeFile(
@@ -273,7 +280,7 @@ describe.runIf(usable)("the checkpoint engine on a real process", () => {
     await original.start();
     const checkpoints = await dumper(original);
     await dump(checkpoints, 1);
-    const images = await imagesOf(checkpoints);
+    const images = await imagesOf();
     await original.close();
     const whole = await cp(images, `${images}-whole`, { recursive: true }).then(
       () => `${images}-whole`,

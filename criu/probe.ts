@@ -7,6 +7,7 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { asFtError, FtError } from "../orchestrator/errors/error.js";
 import { Checkpointer } from "./checkpointer.js";
+import { openComposer } from "./composer.js";
 import { restore } from "./restorer.js";
 import { openSandbox, type Sandbox } from "./sandbox.js";
 
@@ -73,9 +74,17 @@ async function dumpAndRestore(
     roots,
     freezeMsMax: 2_000,
   });
+  const composer = await openComposer({
+    nativeDir: options.nativeDir,
+    pair: PROBE_PAIR,
+    folder: join(work, "composer"),
+    roots,
+    subject: SUBJECT,
+  });
   try {
     const blob = join(work, "blob");
     const dump = await checkpointer.dump({ epoch: 1, base: 0, generation: 1, path: blob });
+    await composer.commit(1, blob);
     const counted = original.counted();
     await original.close();
     const copy = await enter();
@@ -83,7 +92,7 @@ async function dumpAndRestore(
       ...common,
       program: join(options.nativeDir, "bin/ftrestore"),
       initPid: copy.initPid,
-      images: join(work, "images-1"), // the first dump's, kept as long as ftdump runs
+      images: await composer.images(),
       log: join(work, "restore.log"),
       timeoutMs: RESTORE_TIMEOUT_MS,
     });
@@ -93,6 +102,7 @@ async function dumpAndRestore(
     if (copy.first() <= 1) throw new Error("the restored process began anew");
     return { pauseMs: dump.pauseMs, restoreMs: restored.restoreMs };
   } finally {
+    await composer.close();
     await checkpointer.stop();
   }
 }

@@ -15,6 +15,8 @@ export interface SandboxOptions {
   nativeDir: string;
   /** More for unshare(1): `--time --monotonic 1000`. */
   unshare?: string[];
+  /** In place of ftprobe; it prints numbers, too. */
+  program?: string;
   /** For ftprobe. */
   probeArguments?: string[];
   /** In place of ftprobe, with its arguments. */
@@ -33,7 +35,7 @@ export interface Sandbox {
 
 export async function openSandbox(options: SandboxOptions): Promise<Sandbox> {
   const init = join(options.nativeDir, "bin/ftinit");
-  const probe = join(options.nativeDir, "bin/ftprobe");
+  const probe = options.program ?? join(options.nativeDir, "bin/ftprobe");
   // What CRIU finds open must be of the sandbox: /dev/null from its own mounts, and, for the output, a pipe
   // as Docker gives one (Node gives sockets).
   const inside = 'ip link set lo up && exec "$0" -- "$@" </dev/null 2>/dev/null';

@@ -1,6 +1,14 @@
 /** The primary's host loses its power. */
 import { outageMsAround } from "../clients/latency.js";
-import { expectThat, type Scenario, scenarioUnderLoad, underLoad } from "../runner/scenario.js";
+import type { Host } from "../runner/hosts.js";
+import {
+  type Context,
+  expectThat,
+  type Scenario,
+  scenarioUnderLoad,
+  underLoad,
+} from "../runner/scenario.js";
+import type { Service } from "../runner/service.js";
 import type { WorkloadName } from "../workloads/workloads.js";
 
 /** SPECIFICATION: outage at host loss. One run may be slower than the median that is promised. */
@@ -20,6 +28,7 @@ function hostLoss(workload: WorkloadName, quick: boolean, connections: number): 
         async ({ service, primary, standby }) => {
           killedUs = await context.hosts.kill(primary);
           await service.untilTakenOver(standby, 20_000);
+          await expectWholeSegments(context, service, standby);
         },
       );
       const outageMs = outageMsAround(report.gaps, killedUs);
@@ -27,6 +36,20 @@ function hostLoss(workload: WorkloadName, quick: boolean, connections: number): 
       expectThat(outageMs < outageMsMax, `outage of ${outageMs} ms, bound is ${outageMsMax}`);
     },
   };
+}
+
+/** Restored in repair mode, a connection could be left with the smallest segments there are. */
+async function expectWholeSegments(context: Context, service: Service, host: Host): Promise<void> {
+  const inspect = await service.docker(host, ["inspect", "-f", "{{.State.Pid}}", service.name]);
+  const enter = ["nsenter", "-t", inspect.stdout.trim(), "-n"];
+  const sockets = await context.hosts.exec(host, [...enter, "ss", "-tin", "state", "established"]);
+  const sizes = [...sockets.stdout.matchAll(/ mss:(\d+)/g)].map((match) => Number(match[1]));
+  expectThat(sizes.length > 0, `no connection on ${host} after the takeover: ${sockets.stderr}`);
+  const bytesMin = 1_400;
+  expectThat(
+    sizes.every((size) => size >= bytesMin),
+    `segments of ${Math.min(...sizes)} bytes after the takeover`,
+  );
 }
 
 function backAndForth(times: number, quick: boolean): Scenario {

@@ -28,7 +28,6 @@ enum {
 	GRACE_US_MAX = 2000000,   /* over the freeze limit, for CRIU to undo everything */
 	ENDING_MS_MAX = 100,      /* for the end of a container whose ftinit does not listen any more */
 	EXIT_US_MAX = 5000000,    /* from the thaw to CRIU's exit */
-	PAGES_IMAGES_MAX = 64,
 	PAGES_BYTES_MORE = 256 << 10,
 	PAGES_BYTES_MAX = 64 << 20, /* is held while CRIU is parked */
 };
@@ -44,6 +43,7 @@ struct attempt {
 	bool let_go;  /* CRIU was told to seize */
 	bool thawed;  /* ... and the tasks run again */
 	bool scanned; /* files_scan() was called: commit or rollback */
+	struct pages_table *pages; /* after this epoch */
 	uint64_t limit_at_us, monotonic_ns;
 };
 
@@ -77,18 +77,8 @@ static void forget_failure(struct dumper *self)
 /* The largest of the last dump's, and a little more: growth beyond it is only slower. */
 static void expect_pages(const struct dumper *self, struct engine_places *places)
 {
-	struct stat pages;
-	uint64_t most = 0;
-	for (int i = 1; i <= PAGES_IMAGES_MAX && self->base_images >= 0; i++) {
-		char name[sizeof places->pages_name];
-		snprintf(name, sizeof name, "pages-%d.img", i);
-		if (fstatat(self->base_images, name, &pages, AT_SYMLINK_NOFOLLOW) != 0)
-			break;
-		if ((uint64_t)pages.st_size <= most)
-			continue;
-		most = (uint64_t)pages.st_size;
-		memcpy(places->pages_name, name, sizeof name);
-	}
+	uint64_t most = self->pages_bytes;
+	snprintf(places->pages_name, sizeof places->pages_name, "pages-%" PRIu32 ".img", self->pages_id);
 	most += most == 0 ? 0 : most / 8 + PAGES_BYTES_MORE;
 	places->pages_bytes = most < PAGES_BYTES_MAX ? most : PAGES_BYTES_MAX;
 }
@@ -217,6 +207,18 @@ static int check_order(struct dumper *self, const struct dump_request *request)
 	return 0;
 }
 
+/* What the hook is told to leave out. The list of processes may be older than the freeze: others are dumped whole. */
+static int refresh_tracking(struct attempt *attempt)
+{
+	struct dumper *self = attempt->self;
+	if (self->tracker.mode == TRACK_FULL || tree_read(&self->tree, self->app_host_pid) != 0)
+		return 0;
+	bool whole = attempt->result->full || self->base_pages == NULL;
+	if (track_refresh(&self->tracker, self->tree.pid, self->tree.processes, whole, self->engine.images) == 0)
+		return 0;
+	return fail(self, "pack", "tracking", errno, "the list of tracked memory: %s", strerror(errno));
+}
+
 static int prepare(struct attempt *attempt)
 {
 	struct dumper *self = attempt->self;
@@ -230,6 +232,8 @@ static int prepare(struct attempt *attempt)
 	attempt->result->full = request->base == 0 || request->base != self->base_epoch;
 	if (attempt->result->full && self->blob_unacked)
 		files_reset(self->files);
+	if (refresh_tracking(attempt) != 0)
+		return -1;
 	attempt->scan.index = self->files;
 	attempt->scan.writer = attempt->writer;
 	attempt->scan.tree = &self->tree;
@@ -441,6 +445,25 @@ static int finish_blob(struct attempt *attempt, struct epoch_header *header)
 	return 0;
 }
 
+static int pack_pages(struct attempt *attempt)
+{
+	struct dumper *self = attempt->self;
+	struct area *kept;
+	size_t count;
+	if (track_collect(&self->tracker, self->engine.images, &kept, &count) != 0)
+		return fail(self, "pack", "tracking", errno, "what was left out is not known: %s", strerror(errno));
+	struct pages_collect collect = {
+		.images = self->engine.images, .base = attempt->result->full ? NULL : self->base_pages, .key = &self->page_key,
+		.kept = kept, .kept_count = count, .verify = self->tracker.verify, .writer = attempt->writer,
+	};
+	attempt->pages = pages_collect(&collect, &attempt->result->pages);
+	int error = errno;
+	free(kept);
+	if (attempt->pages != NULL)
+		return 0;
+	return fail(self, "pack", "pages", error, "%s", collect.reason[0] != 0 ? collect.reason : strerror(error));
+}
+
 static int pack(struct attempt *attempt)
 {
 	struct dumper *self = attempt->self;
@@ -450,6 +473,8 @@ static int pack(struct attempt *attempt)
 		return fail(self, "files", "verify", errno, "%s: %s", files_error(self->files), strerror(errno));
 	if (ft_fault("dump.pack") != 0)
 		return fail(self, "pack", "images", errno, "an error was injected at dump.pack");
+	if (pack_pages(attempt) != 0)
+		return -1;
 	if (write_meta(attempt) != 0 || images_delta(result->full ? -1 : self->base_images, self->engine.images,
 						     attempt->writer, &result->images) != 0)
 		return fail(self, "pack", "images", errno, "%s", strerror(errno));
@@ -489,6 +514,9 @@ static void give_back(struct attempt *attempt)
 {
 	struct dumper *self = attempt->self;
 	undo_freeze(attempt);
+	track_doubt(&self->tracker);
+	pages_table_free(attempt->pages);
+	attempt->pages = NULL;
 	if (attempt->let_go) {
 		if (self->gate.marked)
 			announce_thaw(attempt);
@@ -507,8 +535,10 @@ static void give_back(struct attempt *attempt)
 }
 
 /* The new images become the base of the next delta. */
-static void keep_images(struct dumper *self, const struct dump_request *request)
+static void keep_images(struct attempt *attempt)
 {
+	struct dumper *self = attempt->self;
+	const struct dump_request *request = attempt->request;
 	assert(request->epoch > self->last_epoch && request->generation >= self->last_generation);
 	assert(self->garbage_name[0] == 0);
 	if (self->base_images >= 0)
@@ -516,6 +546,13 @@ static void keep_images(struct dumper *self, const struct dump_request *request)
 	memcpy(self->garbage_name, self->base_name, sizeof self->garbage_name);
 	memcpy(self->base_name, self->engine.images_name, sizeof self->base_name);
 	self->base_images = self->engine.images;
+	pages_table_free(self->base_pages);
+	self->base_pages = attempt->pages;
+	/* After a full dump only what is written is expected: much less, and not known yet. */
+	bool narrower = attempt->result->full && self->tracker.mode == TRACK_WP_ASYNC;
+	self->pages_bytes = narrower ? 0 : attempt->result->pages.largest_bytes;
+	self->pages_id = attempt->result->pages.largest_id;
+	attempt->pages = NULL;
 	self->base_epoch = self->last_epoch = request->epoch;
 	self->last_generation = request->generation;
 	engine_init(&self->engine);
@@ -545,7 +582,7 @@ int dump_epoch(struct dumper *self, const struct dump_request *request, struct d
 	uint64_t thawed_at = clock_us();
 	/* 5 */ ok = ok && pack(&attempt) == 0;
 	if (ok)
-		keep_images(self, request);
+		keep_images(&attempt);
 	else
 		give_back(&attempt);
 	close_attempt(&attempt);
@@ -614,6 +651,8 @@ void dump_stop(struct dumper *self)
 	engine_drop(&self->engine, self->work);
 	gate_close(&self->gate);
 	files_close(self->files);
+	track_close(&self->tracker);
+	pages_table_free(self->base_pages);
 	if (self->base_images >= 0)
 		close(self->base_images);
 	(void)engine_remove_images(self->work, self->base_name); /* the agent removes the whole folder with the pair */

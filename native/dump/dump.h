@@ -4,7 +4,8 @@
  * Invariants:
  *  - When a verb has been answered, the tasks run and the gate is thawed, whatever the answer was.
  *  - Epoch numbers go up only. A generation never goes down.
- *  - The images kept for the delta are exactly those of the last blob that was answered with `ok`.
+ *  - The images and the table of pages kept for the delta are exactly those of the last blob that was answered with `ok`.
+ *  - Only a dump that was answered with `ok` ends the doubt of the tracker: after any other the next is whole.
  *  - Nothing is read of sockets, memory or files before the gate is marked; nothing of them is read after the
  *    tasks run again, but for large files that grew, which files_verify() proves unchanged.
  *  - Every wait has a deadline. CRIU is killed only while it has no task seized, or, as the last resort, when it
@@ -22,6 +23,8 @@
 #include "epoch/writer.h"
 #include "files/scan.h"
 #include "images/delta.h"
+#include "pages/collect.h"
+#include "track/tracker.h"
 
 enum { DETAIL_BYTES_MAX = 1536, LOG_PATH_BYTES_MAX = 512 };
 
@@ -41,6 +44,11 @@ struct dumper {
 	struct engine engine; /* the next dump's CRIU */
 	uint64_t sequence;
 	struct files_index *files;
+	struct tracker tracker;
+	struct hash_key page_key;
+	struct pages_table *base_pages; /* of the images kept */
+	uint64_t pages_bytes; /* CRIU's largest image of pages in the last dump; 0: the next is of another kind */
+	uint32_t pages_id;
 	uint64_t last_epoch, last_generation;
 	uint64_t base_epoch; /* of the images kept; 0: none */
 	int base_images;
@@ -68,6 +76,7 @@ struct dump_result {
 	bool full;
 	struct files_scan_stats files;
 	struct images_delta_stats images;
+	struct pages_stats pages;
 };
 
 /* Asks ftinit for the application and parks the next CRIU. Harmless to repeat. */

@@ -30,6 +30,7 @@ struct options {
 	size_t excludes;
 	uint32_t shortcuts;
 	uint64_t log_keep, freeze_ms_max, blob_bytes_max, files_bytes_max;
+	bool track; /* if the kernel can */
 };
 
 static struct dumper dumper = { .base_images = -1, .work = -1, .logs = -1, .kdat = -1 };
@@ -116,8 +117,25 @@ static void reply_dump(const struct dump_request *request, const struct dump_res
 	line_u64(&line, "more", (uint64_t)result->files.more);
 	line_u64(&line, "full", result->full);
 	line_pause(&line, result);
+	line_raw(&line, "tracking", dumper.tracker.mode == TRACK_WP_ASYNC ? "wp-async" : "full");
+	line_u64(&line, "tracked", track_watched(&dumper.tracker));
+	line_u64(&line, "pages", result->pages.pages);
+	line_u64(&line, "pages_dumped", result->pages.dumped);
+	line_u64(&line, "pages_changed", result->pages.changed + result->pages.zero);
 	line_end(&line);
 	reply(&line);
+}
+
+/* Once a process. */
+static void tell_refused(pid_t inside, const char *why)
+{
+	struct line_writer line;
+	line_begin(&line, "event untracked");
+	line_i64(&line, "pid", inside);
+	line_text(&line, "reason", why);
+	line_end(&line);
+	fprintf(stderr, "ftdump: the memory of process %d is dumped whole: %s\n", (int)inside, why);
+	dump_event(line.text, line.length);
 }
 
 static int read_request(const struct line *line, struct dump_request *request, char *path, size_t size)
@@ -265,19 +283,19 @@ static int usage(void)
 {
 	fprintf(stderr, "usage: ftdump --pair ID --init-pid PID --toolkit DIR --hook LIB --work DIR --gate SOCKET|none --roots FILE\n"
 			"              [--kdat DIR] [--exclude PATH]… [--log-keep 4] [--freeze-ms-max 2000] [--blob-bytes-max 8589934592]\n"
-			"              [--files-bytes-max 4294967296] [--without splices|pages|smaps|mark]…\n");
+			"              [--files-bytes-max 4294967296] [--tracking auto|full] [--without splices|pages|smaps|mark]…\n");
 	return 2;
 }
 
 static int parse_options(int argc, char **argv, struct options *out)
 {
-	enum { PAIR = 1, INIT, TOOLKIT, HOOK, WORK, GATE, ROOTS, EXCLUDE, KEEP, FREEZE, BLOB, KDAT, FILES, WITHOUT };
+	enum { PAIR = 1, INIT, TOOLKIT, HOOK, WORK, GATE, ROOTS, EXCLUDE, KEEP, FREEZE, BLOB, KDAT, FILES, WITHOUT, TRACKING };
 	static const struct option known[] = {
 		{ "pair", 1, NULL, PAIR },	   { "init-pid", 1, NULL, INIT }, { "toolkit", 1, NULL, TOOLKIT },
 		{ "hook", 1, NULL, HOOK },	   { "work", 1, NULL, WORK },	  { "gate", 1, NULL, GATE },
 		{ "roots", 1, NULL, ROOTS },	   { "exclude", 1, NULL, EXCLUDE }, { "log-keep", 1, NULL, KEEP },
 		{ "freeze-ms-max", 1, NULL, FREEZE }, { "blob-bytes-max", 1, NULL, BLOB }, { "kdat", 1, NULL, KDAT },
-		{ "files-bytes-max", 1, NULL, FILES }, { "without", 1, NULL, WITHOUT },
+		{ "files-bytes-max", 1, NULL, FILES }, { "without", 1, NULL, WITHOUT }, { "tracking", 1, NULL, TRACKING },
 		{ NULL, 0, NULL, 0 },
 	};
 	uint64_t number = 0;
@@ -306,6 +324,10 @@ static int parse_options(int argc, char **argv, struct options *out)
 		case WITHOUT:
 			bad |= shortcut_called(optarg) == 0;
 			out->shortcuts &= ~shortcut_called(optarg);
+			break;
+		case TRACKING:
+			out->track = strcmp(optarg, "auto") == 0;
+			bad |= !out->track && strcmp(optarg, "full") != 0;
 			break;
 		default: return -1;
 		}
@@ -391,6 +413,15 @@ int main(int argc, char **argv)
 	dumper.shortcuts = options.shortcuts;
 	dumper.freeze_limit_us = options.freeze_ms_max * 1000;
 	dumper.blob_bytes_max = options.blob_bytes_max;
+	int cannot = options.track ? track_probe() : ENOTSUP;
+	if (options.track && cannot != 0)
+		fprintf(stderr, "ftdump: memory is dumped whole: %s\n", strerror(cannot));
+	track_open(&dumper.tracker, cannot == 0 ? TRACK_WP_ASYNC : TRACK_FULL, getenv("FTDUMP_VERIFY_PAGES") != NULL);
+	dumper.tracker.refused = tell_refused;
+	if (hash_key_make(&dumper.page_key) != 0) {
+		fprintf(stderr, "ftdump: no randomness: %s\n", strerror(errno));
+		return 1;
+	}
 	gate_init(&dumper.gate, strcmp(options.gate, "none") == 0 ? NULL : options.gate);
 	engine_init(&dumper.engine);
 	if (open_all(&options) != 0)

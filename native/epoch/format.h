@@ -4,7 +4,8 @@
  *
  *   header | section { record … } … | trailer
  *
- * Sections of files come first (one a root, in the order of the roots file), the section of images last.
+ * Sections of files come first (one a root, in the order of the roots file), then the pages of the processes' private
+ * memory, the section of images last.
  */
 #ifndef FT_EPOCH_FORMAT_H
 #define FT_EPOCH_FORMAT_H
@@ -13,7 +14,7 @@
 
 #define EPOCH_MAGIC "FTEPOCH1"
 #define EPOCH_TRAILER_MAGIC "FTEPEND1"
-#define EPOCH_VERSION 1u
+#define EPOCH_VERSION 2u
 #define EPOCH_HEADER_BYTES 112u
 #define EPOCH_SECTION_HEADER_BYTES 32u
 #define EPOCH_RECORD_HEADER_BYTES 16u
@@ -29,9 +30,10 @@ enum epoch_flags {
     EPOCH_FILES_ONLY = 2u, /* presync: no section of images, epoch 0, base_epoch 0 */
 };
 
-enum epoch_section_kind { EPOCH_SECTION_FILES = 1, EPOCH_SECTION_IMAGES = 2 };
+enum epoch_section_kind { EPOCH_SECTION_FILES = 1, EPOCH_SECTION_IMAGES = 2, EPOCH_SECTION_PAGES = 3 };
 
-/* Record types. Payload layouts are in docs/epoch-format.md; only native/files and native/images read them. */
+/* Record types. Payload layouts are in docs/epoch-format.md; only native/files, native/pages and native/images
+ * read them. */
 enum epoch_record_type {
     IMAGE_FILE = 1,   /* begins an image: size, size in the base, name */
     IMAGE_DATA = 2,   /* bytes at an offset */
@@ -53,6 +55,12 @@ enum epoch_record_type {
     FILES_REMOVE = 44,
     FILES_DIRMETA = 45, /* a directory's metadata, when all is in it; attributes follow */
     FILES_ATTR = 46,    /* one extended attribute of the file or directory before it */
+    PAGES_SET = 64,     /* begins the memory of one process */
+    PAGES_DROP = 65,    /* pages that are not present any more */
+    PAGES_DATA = 66,    /* pages at an address */
+    PAGES_ZERO = 67,    /* pages of zeros */
+    PAGES_END = 68,     /* how many there are now, and their digest */
+    PAGES_GONE = 69,    /* a process of the base that is no more */
 };
 
 /*

@@ -130,7 +130,7 @@ static int read_section(struct epoch_reader *r, const uint8_t **at, const uint8_
 	s->start = header + EPOCH_SECTION_HEADER_BYTES;
 	if (get_u32(header + SECTION_ORDINAL) != r->sections || get_u32(header + SECTION_RESERVED) != 0)
 		return corrupt(e, "a section is out of place");
-	if (kind != EPOCH_SECTION_FILES && kind != EPOCH_SECTION_IMAGES)
+	if (kind != EPOCH_SECTION_FILES && kind != EPOCH_SECTION_IMAGES && kind != EPOCH_SECTION_PAGES)
 		return corrupt(e, "a section is of no known kind");
 	s->kind = (enum epoch_section_kind)kind;
 	if (s->bytes > (uint64_t)(end - s->start))
@@ -143,17 +143,21 @@ static int read_section(struct epoch_reader *r, const uint8_t **at, const uint8_
 	return 0;
 }
 
-/* Files first, then images once; a presync has none, files only with their chain. */
+/* Files first, only with their chain; then pages and images, once each. A presync has neither. */
 static int kinds_are_coherent(const struct epoch_reader *r)
 {
-	uint32_t images = 0;
+	uint32_t pages = 0, images = 0, once = r->header.flags & EPOCH_FILES_ONLY ? 0 : 1;
 	for (uint32_t i = 0; i < r->sections; i++) {
+		if (images > 0)
+			return 0;
 		if (r->section[i].kind == EPOCH_SECTION_IMAGES)
 			images++;
-		else if (images > 0 || r->header.files_seq == 0)
+		else if (r->section[i].kind == EPOCH_SECTION_PAGES)
+			pages++;
+		else if (pages > 0 || r->header.files_seq == 0)
 			return 0;
 	}
-	return images == (r->header.flags & EPOCH_FILES_ONLY ? 0 : 1);
+	return images == once && pages <= once;
 }
 
 static int verify(struct epoch_reader *r, struct epoch_error *e)

@@ -127,6 +127,8 @@ void ship_mode_changed(struct gate *gate)
 		       (ship->role == SHIP_MIRROR && gate->mode != MODE_CLOSED);
 	if (useless) {
 		/* A source that let things pass untold cannot go on; a mirror that is being used must not change. */
+		if (ship->role == SHIP_MIRROR)
+			mirror_spend(&ship->mirror);
 		end_role(gate);
 		event_plain(gate, "ship-ended");
 	} else if (ship->role == SHIP_MIRROR) {
@@ -328,7 +330,8 @@ uint64_t ship_acked(const struct gate *gate)
 
 const char *ship_why(const struct gate *gate)
 {
-	return gate->ship.role == SHIP_SOURCE ? gate->ship.sender.why : gate->ship.receiver.why;
+	const char *why = gate->ship.role == SHIP_SOURCE ? gate->ship.sender.why : gate->ship.receiver.why;
+	return why[0] == 0 ? "not-connected" : why;
 }
 
 /* Where there is no room, or NULL. */

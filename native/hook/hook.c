@@ -5,7 +5,7 @@
  * Where the places are, in CRIU 4.2.1: cr_dump_tasks() → collect_pstree() arms alarm(timeout), seizes every
  * task, and calls alarm(0) the moment all are stopped; collect_namespaces() (sock_diag), memory and files
  * come after. So `alarm(0)` after the first PTRACE_SEIZE is the barrier (CRIU waits at the first thing
- * after it that the barrier is for, see await_mark()). Tasks run again by PTRACE_DETACH in pstree_switch_state(), after
+ * after it that the barrier is for, see hook_await_mark()). Tasks run again by PTRACE_DETACH in pstree_switch_state(), after
  * all images are written.
  *
  * Invariants:
@@ -16,20 +16,19 @@
  *  - Each shortcut (hook/splices.h, hook/pages.h, hook/smaps.h) gives CRIU what it would have got without.
  *  - Without environment switches every function is the libc's own.
  */
+#include "hook/hook.h"
+
 #include "hook/helper.h"
-#include "hook/message.h"
 #include "hook/pages.h"
 #include "hook/phases.h"
 #include "hook/smaps.h"
 #include "hook/splices.h"
+#include "hook/written.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <malloc.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -47,28 +46,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#ifndef TCP_REPAIR_OFF_NO_WP
-#define TCP_REPAIR_OFF_NO_WP (-1)
-#endif
+enum { CHECK_EVERY_US = 1000, WARM_BYTES = 4 << 20, WARM_NICE = -10 };
 
-/* The client has had more than what is sent of it: its own window, which is set a moment later, was as wide. */
-enum { SEND_WINDOW_BYTES = 64 << 20, CHECK_EVERY_US = 1000, WARM_BYTES = 4 << 20, WARM_NICE = -10 };
-
-enum stage { STAGE_START, STAGE_SEIZING, STAGE_FROZEN, STAGE_DETACHING, STAGE_THAWED };
-
-static struct {
-	const char *kdat;
-	int socket;
-	long target;
-	bool no_probe, send_window, warm;
-	unsigned shortcuts, used;
-	enum stage stage;
-	unsigned seized, detached;
-	bool aborted, marking;
-	uint64_t frozen_at_us, limit_us, check_at_us;
-} hook = { .socket = -1 };
-
-static const char kdat_prefix[] = "/run/criu.kdat";
+struct hook hook = { .socket = -1 };
 
 static uint64_t now_us(void)
 {
@@ -164,7 +144,7 @@ static void await_frozen(enum hook_kind wanted)
 }
 
 /* Asked at every image that CRIU creates and every chunk of memory that it copies. */
-static bool must_fail(void)
+bool hook_must_fail(void)
 {
 	if (hook.stage != STAGE_FROZEN)
 		return false;
@@ -249,6 +229,7 @@ static void park(void)
 		struct hook_message message = hear(UINT64_MAX);
 		if (message.kind == HOOK_GO) {
 			hook.limit_us = message.limit_us;
+			written_load();
 			break;
 		}
 		if (hook.socket < 0 || message.kind == HOOK_ABORT)
@@ -265,7 +246,7 @@ static void park(void)
  * While the gate is marked, CRIU may look at what a packet cannot change: which namespaces there are. So this stands
  * before its first socket, its first image, smaps, and every further ptrace.
  */
-static void await_mark(void)
+void hook_await_mark(void)
 {
 	if (!hook.marking)
 		return;
@@ -282,7 +263,7 @@ static void barrier(void)
 	hook.marking = true;
 	say(HOOK_FROZEN);
 	if ((hook.shortcuts & HOOK_MARK) == 0) {
-		await_mark();
+		hook_await_mark();
 		return;
 	}
 	hook.used |= HOOK_MARK;
@@ -291,7 +272,7 @@ static void barrier(void)
 
 static void before_detach(void)
 {
-	await_mark();
+	hook_await_mark();
 	hook.stage = STAGE_DETACHING;
 	(void)splices_finish(); /* the message says whether it failed */
 	phase_enter(PHASE_WAIT);
@@ -311,6 +292,7 @@ static void after_detach(void)
 	say(HOOK_THAWED);
 	if (!pages_trim())
 		_exit(1); /* ftdump must not take the images */
+	written_save();
 }
 
 long ptrace(enum __ptrace_request request, ...)
@@ -327,7 +309,7 @@ long ptrace(enum __ptrace_request request, ...)
 
 	bool watched = hook.target > 0;
 	if (request != PTRACE_DETACH)
-		await_mark();
+		hook_await_mark();
 	if (watched && request == PTRACE_PEEKSIGINFO)
 		phase_enter(PHASE_INFECT);
 	if (watched && request == PTRACE_SEIZE && pid == hook.target && hook.stage == STAGE_START)
@@ -351,183 +333,4 @@ unsigned alarm(unsigned seconds)
 	struct itimerval timer = { .it_value = { .tv_sec = seconds } }, old = { 0 };
 	setitimer(ITIMER_REAL, &timer, &old);
 	return (unsigned)(old.it_value.tv_sec + (old.it_value.tv_usec > 0));
-}
-
-/* ---- files: the kdat cache, and failing on demand ---- */
-
-static const char *redirected(const char *path, char *room, size_t size)
-{
-	if (hook.kdat == NULL || strncmp(path, kdat_prefix, sizeof kdat_prefix - 1) != 0)
-		return path;
-	snprintf(room, size, "%s/%s", hook.kdat, path + sizeof "/run/" - 1);
-	return room;
-}
-
-/* What was prepared for it; -1 for nothing. */
-static int open_frozen(int directory, const char *path, int flags)
-{
-	phase_opened(path);
-	int fd = pages_open(directory, path, flags);
-	if (fd >= 0)
-		hook.used |= HOOK_PAGES;
-	else if ((fd = smaps_open(directory, path)) >= 0)
-		hook.used |= HOOK_SMAPS;
-	return fd;
-}
-
-static int open_common(int directory, const char *path, int flags, mode_t mode)
-{
-	char room[PATH_MAX];
-	if ((flags & O_CREAT) != 0 || strcmp(path, "smaps") == 0)
-		await_mark();
-	if ((flags & O_CREAT) != 0 && must_fail()) {
-		errno = ECANCELED;
-		return -1;
-	}
-	int fd = hook.stage == STAGE_FROZEN ? open_frozen(directory, path, flags) : -1;
-	if (fd < 0)
-		fd = (int)syscall(SYS_openat, directory, redirected(path, room, sizeof room), flags, mode);
-	if (hook.stage == STAGE_FROZEN && (flags & O_CREAT) != 0 && (hook.shortcuts & HOOK_SPLICES) != 0)
-		splices_image(path, fd);
-	return fd;
-}
-
-static mode_t mode_of(int flags, va_list arguments)
-{
-	return (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(arguments, mode_t) : 0;
-}
-
-#define OPEN(name)                                                       \
-	int name(const char *path, int flags, ...);                      \
-	int name(const char *path, int flags, ...)                       \
-	{                                                                \
-		va_list arguments;                                       \
-		va_start(arguments, flags);                              \
-		mode_t mode = mode_of(flags, arguments);                 \
-		va_end(arguments);                                       \
-		return open_common(AT_FDCWD, path, flags, mode);         \
-	}
-#define OPENAT(name)                                                     \
-	int name(int directory, const char *path, int flags, ...);       \
-	int name(int directory, const char *path, int flags, ...)        \
-	{                                                                \
-		va_list arguments;                                       \
-		va_start(arguments, flags);                              \
-		mode_t mode = mode_of(flags, arguments);                 \
-		va_end(arguments);                                       \
-		return open_common(directory, path, flags, mode);        \
-	}
-/* glibc's headers may declare these as macros of one another. */
-#undef open
-#undef open64
-#undef openat
-#undef openat64
-OPEN(open)
-OPEN(open64)
-OPENAT(openat)
-OPENAT(openat64)
-
-int unlink(const char *path)
-{
-	char room[PATH_MAX];
-	return (int)syscall(SYS_unlinkat, AT_FDCWD, redirected(path, room, sizeof room), 0);
-}
-
-int rename(const char *from, const char *to)
-{
-	char from_room[PATH_MAX], to_room[PATH_MAX];
-	return (int)syscall(SYS_renameat2, AT_FDCWD, redirected(from, from_room, sizeof from_room), AT_FDCWD,
-			    redirected(to, to_room, sizeof to_room), 0);
-}
-
-ssize_t splice(int from, off64_t *from_offset, int to, off64_t *to_offset, size_t length, unsigned flags)
-{
-	if (must_fail()) {
-		errno = ECANCELED;
-		return -1;
-	}
-	if (from_offset == NULL && to_offset == NULL && splices_take(from, to, length)) {
-		hook.used |= HOOK_SPLICES;
-		return (ssize_t)length;
-	}
-	return syscall(SYS_splice, from, from_offset, to, to_offset, length, flags);
-}
-
-int close(int fd)
-{
-	splices_closed(fd);
-	return (int)syscall(SYS_close, fd);
-}
-
-/* A pipe is about to be filled again: by CRIU, or by the parasite, which gets it first. */
-ssize_t vmsplice(int fd, const struct iovec *vector, size_t count, unsigned flags)
-{
-	(void)splices_finish();
-	return syscall(SYS_vmsplice, fd, vector, count, flags);
-}
-
-ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
-{
-	(void)splices_finish();
-	return syscall(SYS_sendmsg, fd, message, flags);
-}
-
-/* ---- sockets ---- */
-
-int socket(int domain, int type, int protocol)
-{
-	await_mark();
-	return (int)syscall(SYS_socket, domain, type, protocol);
-}
-
-static int plain_setsockopt(int fd, int level, int name, const void *value, socklen_t length)
-{
-	return (int)syscall(SYS_setsockopt, fd, level, name, value, length);
-}
-
-/*
- * CRIU leaves repair mode to send what was unsent, and sets the peer's window only afterwards. With the window of
- * zero that a repaired socket starts with, the kernel would put the data off to its probe timer, a second later.
- */
-static void open_send_window(int fd)
-{
-	struct tcp_repair_window window;
-	socklen_t length = sizeof window;
-	if (syscall(SYS_getsockopt, fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &window, &length) != 0 || window.snd_wnd != 0)
-		return;
-	window.snd_wl1 = window.rcv_wup;
-	window.snd_wnd = SEND_WINDOW_BYTES;
-	if (window.max_window < window.snd_wnd)
-		window.max_window = window.snd_wnd;
-	(void)plain_setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_WINDOW, &window, sizeof window); /* then it is only late */
-}
-
-/*
- * A socket in repair mode whose queue for sending is selected does not transmit: what a timer of the kernel's would send
- * is only marked as sent, and is lost until a retransmission. CRIU selects that queue to read it and leaves it so to the
- * end of the freeze. So the selection ends with the reading; what is then sent is output of the next epoch, and held.
- */
-ssize_t recv(int fd, void *bytes, size_t room, int flags)
-{
-	ssize_t got = syscall(SYS_recvfrom, fd, bytes, room, flags, NULL, NULL);
-	static const int no_queue = 0; /* TCP_NO_QUEUE */
-	int error = errno, repair = 0;
-	socklen_t length = sizeof repair;
-	if ((flags & MSG_PEEK) && syscall(SYS_getsockopt, fd, IPPROTO_TCP, TCP_REPAIR, &repair, &length) == 0 && repair == 1)
-		(void)plain_setsockopt(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, &no_queue, sizeof no_queue); /* then it is only late */
-	errno = error;
-	return got;
-}
-
-int setsockopt(int fd, int level, int name, const void *value, socklen_t length)
-{
-	static const int quietly = TCP_REPAIR_OFF_NO_WP;
-	int wanted = -1;
-	if (level == IPPROTO_TCP && name == TCP_REPAIR && length == sizeof wanted)
-		memcpy(&wanted, value, sizeof wanted);
-	if (wanted == 0 && hook.send_window)
-		open_send_window(fd);
-	if (wanted == 0 && hook.no_probe)
-		value = &quietly;
-	return plain_setsockopt(fd, level, name, value, length);
 }

@@ -56,7 +56,7 @@ struct hook_message {
 #define HOOK_ENV_TARGET "FTHOOK_TARGET"     /* pid whose PTRACE_SEIZE is the moment to park */
 #define HOOK_ENV_NO_PROBE "FTHOOK_NO_PROBE" /* leave TCP_REPAIR without sending a window probe */
 #define HOOK_ENV_WARM "FTHOOK_WARM"         /* make memory present before parking */
-#define HOOK_ENV_SEND_WINDOW "FTHOOK_SEND_WINDOW" /* restore: give a socket a send window before it sends */
+#define HOOK_ENV_SEND_WINDOW "FTHOOK_SEND_WINDOW" /* restore: give a socket a send window and a segment size before it sends */
 #define HOOK_ENV_SHORTCUTS "FTHOOK_SHORTCUTS" /* sum of enum hook_shortcut */
 #define HOOK_ENV_IMAGES "FTHOOK_IMAGES"     /* with HOOK_PAGES: descriptor of the images' directory */
 #define HOOK_ENV_PAGES "FTHOOK_PAGES"       /* with HOOK_PAGES: name of the image, and */

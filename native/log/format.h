@@ -80,7 +80,7 @@ struct log_header {
 	_Atomic uint64_t replayed_events, verified_outputs, replay_ns, unreached_events, verified_bytes;
 };
 
-enum log_flags { LOG_FLAG_NO_SOLO = 1u, LOG_FLAG_PACE = 2u };
+enum log_flags { LOG_FLAG_NO_SOLO = 1u, LOG_FLAG_PACE = 2u, LOG_FLAG_ELIDE = 4u };
 /* Never silently: the recorder sets this, and goes on LIVE. */
 enum log_loss { LOG_LOSS_NONE, LOG_LOSS_LANES, LOG_LOSS_OBJECTS, LOG_LOSS_DESCRIPTOR, LOG_LOSS_RECORD, LOG_LOSS_FORK };
 

@@ -7,6 +7,7 @@
  *   ftlog create FILE LANES SEGMENTS  an empty log, in mode record
  *   ftlog trim FILE                   forgets what no thread can look at again: while nobody ships the log
  *   ftlog mode FILE record|replay|live [record|live]   the mode word, and the one after a replay
+ *   ftlog trim FILE all               forgets all of it: a checkpoint has been taken while the application stood still
  *
  * Ends with 0, or 2 for a log that cannot be read, or 3 when a lane is torn or corrupt (what was readable is printed).
  */
@@ -246,12 +247,14 @@ static int set_mode(const struct log_file *log, const char *mode, const char *af
 }
 
 /* A thread has published at most one record, with padding and a check, beyond its own position. */
-static int trim(const struct log_file *log)
+static int trim(const struct log_file *log, bool all)
 {
 	const uint64_t margin = 2ull * LOG_RECORD_BYTES_MAX + LOG_PAGE_BYTES;
 	for (uint32_t lane = 0; lane < log->lane_count; lane++) {
 		uint64_t head = atomic_load(&log->lanes[lane].head);
-		if (head > margin)
+		if (all)
+			log_trim(log, lane, head);
+		else if (head > margin)
 			log_trim(log, lane, (head - margin) / LOG_SEGMENT_BYTES * LOG_SEGMENT_BYTES);
 	}
 	return 0;
@@ -259,7 +262,7 @@ static int trim(const struct log_file *log)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: ftlog dump FILE [LANE] | stats FILE | report FILE | trim FILE | create FILE LANES SEGMENTS | "
+	fprintf(stderr, "usage: ftlog dump FILE [LANE] | stats FILE | report FILE | create FILE LANES SEGMENTS | trim FILE [all] | "
 	                "mode FILE MODE [MODE-AFTER-REPLAY]\n");
 	return 2;
 }
@@ -287,7 +290,7 @@ int main(int argc, char **argv)
 	if (error != 0)
 		return failed(path, error);
 	if (trims)
-		return trim(&log);
+		return trim(&log, argc > 3 && strcmp(argv[3], "all") == 0);
 	if (changes)
 		return set_mode(&log, argv[3], argc > 4 ? argv[4] : NULL);
 	if (strcmp(verb, "dump") == 0)

@@ -22,7 +22,7 @@ bool ft_acquired(uint8_t kind, const void *address)
 	struct ft_object *object = &ft_objects[id];
 	/* Shared locks have no owner that excludes others: each acquisition is recorded. */
 	bool exclusive = kind == LOG_LOCK || kind == LOG_WRITE_LOCK;
-	if (exclusive && atomic_load_explicit(&object->owner, memory_order_relaxed) == t->lane + 1 &&
+	if (exclusive && ft_elides && atomic_load_explicit(&object->owner, memory_order_relaxed) == t->lane + 1 &&
 	    t->solo == atomic_load_explicit(&ft_solo_begun, memory_order_relaxed)) {
 		atomic_store_explicit(&object->version, atomic_load_explicit(&object->version, memory_order_relaxed) + 1,
 		                      memory_order_release);
@@ -82,6 +82,8 @@ static int acquire_again(const struct lock *lock)
 	}
 	if (coming == LOG_TRY_FAILED) {
 		const struct log_event *e = ft_take(LOG_TRY_FAILED, FT_ANY);
+		if (e == NULL)
+			return -1;
 		int result = e->sync.result;
 		ft_done(e);
 		return result;

@@ -220,6 +220,7 @@ bool ft_object_is(const void *address, uint32_t id); /* learns it, or says that 
 void ft_object_forget(const void *address);
 
 /* locks.c */
+extern bool ft_elides; /* the last owner's acquisitions are only counted */
 bool ft_acquired(uint8_t kind, const void *address);
 
 /* descriptors.c */

@@ -481,7 +481,7 @@ static bool owes(const struct ft_thread *t)
 static bool is_elided_at_the_end(struct ft_thread *t, const void *address)
 {
 	uint32_t id = ft_object_known(address);
-	if (id == 0 || atomic_load(&ft_objects[id].owner) != t->lane + 1)
+	if (!ft_elides || id == 0 || atomic_load(&ft_objects[id].owner) != t->lane + 1)
 		return false;
 	if (!t->owed_known)
 		find_owed(t);

@@ -25,6 +25,7 @@ static struct range {
 	uintptr_t from, to;
 } outsiders[OUTSIDERS_MAX];
 static int outsider_count;
+bool ft_elides;
 static uint64_t stall_ns = STALL_NS_DEFAULT;
 static _Atomic int32_t helper_tid;
 
@@ -220,7 +221,8 @@ static void forget_image_before(void)
 __attribute__((constructor)) static void start(void)
 {
 	ft_real();
-	const char *path = getenv("FTREC_LOG"), *stall = getenv("FTREC_STALL_MS"), *without_solo = getenv("FTREC_NO_SOLO");
+	const char *path = getenv("FTREC_LOG"), *stall = getenv("FTREC_STALL_MS"), *without_solo = getenv("FTREC_NO_SOLO"),
+	           *elide = getenv("FTREC_ELIDE");
 	if (path == NULL || *path == 0)
 		return;
 	dl_iterate_phdr(find_outsider, NULL);
@@ -236,6 +238,9 @@ __attribute__((constructor)) static void start(void)
 		stall_ns = (uint64_t)atol(stall) * 1000000;
 	if (without_solo != NULL)
 		atomic_fetch_or(&ft_log.header->flags, LOG_FLAG_NO_SOLO);
+	if (elide != NULL)
+		atomic_fetch_or(&ft_log.header->flags, LOG_FLAG_ELIDE);
+	ft_elides = atomic_load(&ft_log.header->flags) & LOG_FLAG_ELIDE;
 	forget_image_before();
 	ft_connections_start(getenv("FTREC_LIVE"));
 	if (ft_mode_word() == LOG_MODE_RECORD)

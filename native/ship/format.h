@@ -50,15 +50,11 @@ struct ship_entry {
 };
 _Static_assert(sizeof(struct ship_entry) == 32, "an entry's header");
 
-/* What changes in the log file's header, in its order there. */
+/* What changes in the log file's header, from the mode on, as it is there. */
 struct ship_header {
-	uint32_t mode, after_replay;
-	uint64_t generation;
-	uint64_t waits, wait_ns;
-	uint64_t start_ns, start_ticks, ticks_per_s;
-	uint32_t flags, lost;
+	uint8_t bytes[128];
 };
-_Static_assert(sizeof(struct ship_header) == 64, "the header's second half");
+#define SHIP_HEADER_WAITS_AT 16u /* its counters of waiting: 16 bytes */
 
 struct ship_hello {
 	uint64_t magic;

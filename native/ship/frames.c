@@ -103,7 +103,10 @@ int frames_open(struct frames *frames, const char *path, uint64_t ring_bytes)
 	if (failed != -ENOENT)
 		return failed;
 	failed = make(path, ring_bytes);
-	return failed != 0 ? failed : open_file(frames, path, true);
+	if (failed == 0)
+		failed = open_file(frames, path, true);
+	frames->made = failed == 0;
+	return failed;
 }
 
 int frames_open_reader(struct frames *frames, const char *path)

@@ -28,6 +28,7 @@ struct frames_state {
 	uint64_t head, tail; /* of the ring, counted from its beginning, never falling */
 	uint64_t checkpoint; /* epoch of the newest CHECKPOINT entry */
 	uint64_t trimmed; /* epoch up to which frames were forgotten */
+	uint64_t spent; /* not 0: what is here has been taken over; nothing is added any more */
 };
 
 struct frames_header {
@@ -47,6 +48,7 @@ struct frames {
 	uint64_t ring_bytes;
 	struct frames_state now; /* not yet the file's */
 	struct room room;
+	bool made; /* by this call of frames_open() */
 };
 
 /* Opens, or makes with a ring of `ring_bytes` when there is none. 0, -EBADMSG, -EPROTO (another version), -errno. */

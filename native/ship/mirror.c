@@ -13,7 +13,16 @@ int mirror_open(struct mirror *mirror, const char *log_path, const char *frames_
 		return -ENAMETOOLONG;
 	int failed = frames_open(&mirror->frames, frames_path, ring_bytes);
 	mirror->open = failed == 0;
+	/* A log without its frames file is somebody else's. */
+	if (failed == 0 && mirror->frames.made && access(log_path, F_OK) == 0)
+		mirror_spend(mirror);
 	return failed;
+}
+
+void mirror_spend(struct mirror *mirror)
+{
+	mirror->frames.now.spent = 1;
+	frames_commit(&mirror->frames);
 }
 
 void mirror_close(struct mirror *mirror)
@@ -80,6 +89,8 @@ static int open_log(struct mirror *mirror)
 enum ship_verdict mirror_adopt_log(struct mirror *mirror, const uint8_t log_header[SHIP_LOG_HEADER_BYTES])
 {
 	int failed = 0;
+	if (mirror->frames.now.spent != 0)
+		return SHIP_REFUSED_LOG;
 	if (!mirror->has_log) {
 		if (access(mirror->log_path, F_OK) != 0)
 			failed = make_log(mirror->log_path, log_header);

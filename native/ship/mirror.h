@@ -6,7 +6,8 @@
  *   1. A head moves only after its bytes; it never falls. A lane's bytes come without a gap.
  *   2. A segment belongs to one lane. Bytes below a lane's tail are not taken again: saying things twice is harmless.
  *   3. Nothing that was stored is touched by an entry that is refused.
- *   4. A mirror of one log is never made into another's.
+ *   4. A mirror of one log is never made into another's; and a log that was once written here (by an application, or
+ *      because the standby took over) is no mirror: only one that begins and grows with its frames file is.
  */
 #ifndef FT_SHIP_MIRROR_H
 #define FT_SHIP_MIRROR_H
@@ -37,6 +38,8 @@ enum mirror_result { MIRROR_STORED, MIRROR_FULL, MIRROR_CORRUPT };
 /* One whole entry, verified. MIRROR_FULL: the tmpfs has no room; try again later. */
 enum mirror_result mirror_apply(struct mirror *mirror, const struct ship_entry *entry, const uint8_t *bytes,
 				const uint8_t *payload);
+/* It is being used: nobody may add to it, now or later. */
+void mirror_spend(struct mirror *mirror);
 /* What was applied is now what is acknowledged. */
 void mirror_commit(struct mirror *mirror);
 

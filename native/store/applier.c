@@ -12,6 +12,7 @@
 #include "fault/fault.h"
 #include "files/apply_entry.h"
 #include "images/apply.h"
+#include "pages/files.h"
 #include "store/store.h"
 
 void (*store_on_trouble)(const struct epoch_error *trouble);
@@ -88,6 +89,19 @@ static int apply_images(struct store *s, const struct journal_entry *entry, stru
 	return result;
 }
 
+static int apply_pages(struct store *s, const struct journal_entry *entry, struct epoch_error *e)
+{
+	const struct epoch_section *section = store_pages_section(entry->reader);
+	if (section == NULL)
+		return 0;
+	int fd = openat(s->dirfd, "pages", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return epoch_fail(e, "io", errno, "the pages cannot be opened");
+	int result = pages_apply(fd, section, epoch_reader_header(entry->reader)->flags & EPOCH_FULL, e);
+	close(fd);
+	return result;
+}
+
 static int apply_section(struct store *s, int container, const struct epoch_section *section, struct epoch_error *e)
 {
 	struct files_section *files = malloc(sizeof *files);
@@ -141,8 +155,8 @@ static int apply_entry(struct store *s, const struct journal_entry *entry, uint6
 {
 	char name[17];
 	struct store_state after = s->state;
-	if (fault("store.apply", e) != 0 || apply_images(s, entry, e) != 0 || fault("store.apply", e) != 0 ||
-	    apply_files(s, entry, pid, start, e) != 0 || fault("store.apply", e) != 0)
+	if (fault("store.apply", e) != 0 || apply_pages(s, entry, e) != 0 || fault("store.apply", e) != 0 ||
+	    apply_images(s, entry, e) != 0 || fault("store.apply", e) != 0 || apply_files(s, entry, pid, start, e) != 0 || fault("store.apply", e) != 0)
 		return -1;
 	state_advance(&after, epoch_reader_header(entry->reader));
 	after.applied = entry->number;

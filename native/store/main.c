@@ -81,7 +81,7 @@ static int do_status(struct store *s, struct line_writer *reply)
 	pthread_mutex_lock(&s->lock);
 	line_u64(reply, "journal_epochs", s->journal_count);
 	line_u64(reply, "journal_bytes", s->journal_bytes);
-	line_u64(reply, "image_bytes", s->table->bytes);
+	line_u64(reply, "image_bytes", s->table->bytes + pages_table_pages(s->pages) * PAGE_BYTES);
 	line_u64(reply, "images", s->table->count);
 	line_u64(reply, "skipped", s->skipped);
 	line_u64(reply, "root_pid", s->root_pid);

@@ -15,6 +15,8 @@
 #include "disk/disk.h"
 #include "fault/fault.h"
 #include "images/apply.h"
+#include "pages/files.h"
+#include "pages/parse.h"
 
 static void journal_name(uint64_t number, char out[17])
 {
@@ -50,12 +52,33 @@ static int check_files(const struct store *s, const struct epoch_reader *r, stru
 	return result;
 }
 
-/* Fills the entry and gives the images' table after it. */
-static int check_blob(const struct store *s, struct journal_entry *entry, const struct store_state *before,
-                      const struct images_table *base, struct images_table **table, struct epoch_error *e)
+/* What a blob makes of images and pages; both NULL when it leaves them as they are. */
+struct tables {
+	struct images_table *images;
+	struct pages_table *pages;
+};
+
+static void free_tables(struct tables *tables)
+{
+	images_table_free(tables->images);
+	pages_table_free(tables->pages);
+}
+
+const struct epoch_section *store_pages_section(const struct epoch_reader *r)
+{
+	const struct epoch_section *section;
+	for (uint32_t i = 0; (section = epoch_reader_section(r, i)) != NULL; i++)
+		if (section->kind == EPOCH_SECTION_PAGES)
+			return section;
+	return NULL;
+}
+
+/* Fills the entry and gives the tables after it. */
+static int check_blob(const struct store *s, struct journal_entry *entry, const struct store_state *before, struct tables *out,
+                      struct epoch_error *e)
 {
 	const struct epoch_header *h = epoch_reader_header(entry->reader);
-	*table = NULL;
+	*out = (struct tables){0};
 	if (strcmp(h->pair, s->options.pair) != 0)
 		return epoch_fail(e, "corrupt", 0, "it is of pair %s", h->pair);
 	if (state_accepts(before, h, e) != 0 || check_files(s, entry->reader, entry, e) != 0)
@@ -67,10 +90,17 @@ static int check_blob(const struct store *s, struct journal_entry *entry, const 
 	struct images_table *empty = h->flags & EPOCH_FULL ? images_table_empty() : NULL;
 	if (h->flags & EPOCH_FULL && empty == NULL)
 		return epoch_fail(e, "space", ENOMEM, "no memory for a table of images");
-	*table = images_table_next(empty ? empty : base, images, entry->redo && !empty, e);
+	out->images = images_table_next(empty ? empty : s->table, images, entry->redo && !empty, e);
 	images_table_free(empty);
-	entry->image_needs = *table ? images_apply_needs(images) : 0;
-	return *table ? 0 : -1;
+	if (out->images != NULL)
+		out->pages = pages_table_next(s->pages, store_pages_section(entry->reader), h->flags & EPOCH_FULL, entry->redo, e);
+	if (out->pages != NULL) {
+		entry->image_needs = images_apply_needs(images) + pages_apply_needs(s->pages, out->pages);
+		return 0;
+	}
+	free_tables(out);
+	*out = (struct tables){0};
+	return -1;
 }
 
 /* ---- opening ---- */
@@ -114,12 +144,14 @@ static void enqueue(struct store *s, const struct journal_entry *entry)
 	pthread_mutex_unlock(&s->lock);
 }
 
-static void take(struct store *s, const struct journal_entry *entry, struct images_table *table)
+static void take(struct store *s, const struct journal_entry *entry, const struct tables *after)
 {
 	state_advance(&s->committed, epoch_reader_header(entry->reader));
-	if (table != NULL) {
+	if (after->images != NULL) {
 		images_table_free(s->table);
-		s->table = table;
+		pages_table_free(s->pages);
+		s->table = after->images;
+		s->pages = after->pages;
 	}
 	s->next_number = entry->number + 1;
 	enqueue(s, entry);
@@ -129,7 +161,7 @@ static void take(struct store *s, const struct journal_entry *entry, struct imag
 static int recover_blob(struct store *s, const char *name, struct epoch_error *e)
 {
 	struct journal_entry entry = {.number = strtoull(name, NULL, 16)};
-	struct images_table *table = NULL;
+	struct tables after;
 	if (entry.number <= s->state.applied) /* applied, and killed before it was taken away */
 		return unlinkat(s->journalfd, name, 0) == 0 ? 0 : epoch_fail(e, "io", errno, "an applied epoch cannot be removed");
 	if (entry.number != s->next_number || s->journal_count == STORE_JOURNAL_MAX)
@@ -141,9 +173,9 @@ static int recover_blob(struct store *s, const char *name, struct epoch_error *e
 	if (fd >= 0)
 		close(fd);
 	if (result == 0)
-		result = check_blob(s, &entry, &s->committed, s->table, &table, e);
+		result = check_blob(s, &entry, &s->committed, &after, e);
 	if (result == 0)
-		take(s, &entry, table);
+		take(s, &entry, &after);
 	else
 		epoch_reader_close(entry.reader);
 	return result;
@@ -169,6 +201,12 @@ static int recover(struct store *s, struct epoch_error *e)
 	int count = scandirat(s->journalfd, ".", &list, is_blob, by_name), result = 0;
 	if (count < 0)
 		return epoch_fail(e, "io", errno, "the journal cannot be read");
+	int pages = open_directory(s->dirfd, "pages", e);
+	/* A blob in the journal may be applied in part: then it says itself what must come of it. */
+	s->pages = pages < 0 ? NULL : pages_read(pages, count == 0, e);
+	if (pages >= 0)
+		close(pages);
+	result = s->pages == NULL ? -1 : 0;
 	for (int i = 0; i < count; i++) {
 		if (result == 0)
 			result = recover_blob(s, list[i]->d_name, e);
@@ -224,6 +262,7 @@ void store_close(struct store *s)
 		s->journal_first = (s->journal_first + 1) % STORE_JOURNAL_MAX;
 	}
 	images_table_free(s->table);
+	pages_table_free(s->pages);
 	for (size_t i = 0; i < s->roots.count; i++) {
 		tracked_close(s->roots.tracked[i]);
 		free(s->roots.name[i]);
@@ -347,16 +386,15 @@ static int fault(const char *point, struct epoch_error *e)
 	return ft_fault(point) == 0 ? 0 : epoch_fail(e, "io", errno, "a fault was injected at %s", point);
 }
 
-static int verify(struct store *s, int fd, uint64_t epoch, struct journal_entry *entry, struct images_table **table,
-                  struct epoch_error *e)
+static int verify(struct store *s, int fd, uint64_t epoch, struct journal_entry *entry, struct tables *after, struct epoch_error *e)
 {
-	*table = NULL;
+	*after = (struct tables){0};
 	if (fault("store.verify", e) != 0 || epoch_reader_open(fd, s->options.blob_bytes_max, &entry->reader, e) != 0)
 		return -1;
 	uint64_t said = epoch_reader_header(entry->reader)->epoch;
 	if (said != epoch)
 		return epoch_fail(e, "order", 0, "it is epoch %llu, not %llu", (unsigned long long)said, (unsigned long long)epoch);
-	return check_blob(s, entry, &s->committed, s->table, table, e);
+	return check_blob(s, entry, &s->committed, after, e);
 }
 
 static int wait_for_room(struct store *s, uint64_t bytes, struct epoch_error *e)
@@ -376,14 +414,14 @@ static int commit_opened(struct store *s, int fd, uint64_t epoch, const char *pa
 {
 	uint64_t from = store_now_us();
 	struct journal_entry entry = {.number = s->next_number};
-	struct images_table *table;
-	int result = verify(s, fd, epoch, &entry, &table, e);
+	struct tables after;
+	int result = verify(s, fd, epoch, &entry, &after, e);
 	out->verify_us = store_now_us() - from;
 	if (result == 0 && (wait_for_room(s, entry.bytes, e) != 0 || check_room(s, fd, &entry, e) != 0 || fault("store.commit", e) != 0 ||
 	                    move_in(s, fd, path, entry.number, e) != 0))
 		result = -1;
 	if (result != 0) {
-		images_table_free(table);
+		free_tables(&after);
 		epoch_reader_close(entry.reader);
 		return -1;
 	}
@@ -391,7 +429,7 @@ static int commit_opened(struct store *s, int fd, uint64_t epoch, const char *pa
 	(void)ft_fault("store.commit");
 	out->bytes = entry.bytes;
 	out->commit_us = store_now_us() - from - out->verify_us;
-	take(s, &entry, table);
+	take(s, &entry, &after);
 	return 0;
 }
 

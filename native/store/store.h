@@ -5,12 +5,13 @@
  *   DIR/state          what is applied (store/state.h)
  *   DIR/journal/N      committed blobs not yet applied, N = 16 hexadecimal digits, ascending without gaps
  *   DIR/images/        CRIU's images as of what is applied; DIR/images.new/ while a full epoch is being applied
+ *   DIR/pages/         the processes' memory as of what is applied (pages/files.h); changed in place
  *   DIR/paths.K        the paths made in the K-th upper root (files/tracked.h)
  *
  * Invariants:
- * - `committed` and `table` describe state + journal: what the last acknowledged blob makes of everything before it. They
+ * - `committed`, `table` and `pages` describe state + journal: what the last acknowledged blob makes of everything before it. They
  *   change only after a blob's rename. They belong to the main thread.
- * - `state`, images/ and the container's files belong to the applier (or to the main thread while it is stopped).
+ * - `state`, images/, pages/ and the container's files belong to the applier (or to the main thread while it is stopped).
  * - Files sent ahead (presync) onto a store that has an epoch stay in the journal, not applied, until the full epoch that they
  *   belong to is committed: until then a takeover restores the old epoch with its own files.
  * - Nothing that is committed is ever dropped but by discard, by a full epoch after it, or by a new container root.
@@ -24,6 +25,7 @@
 #include "epoch/reader.h"
 #include "files/apply.h"
 #include "images/table.h"
+#include "pages/set.h"
 #include "store/state.h"
 
 #define STORE_JOURNAL_MAX 256u /* blobs that wait at most */
@@ -34,7 +36,7 @@
 struct journal_entry {
 	uint64_t number;
 	struct epoch_reader *reader;
-	uint64_t bytes, image_needs; /* of the blob; of its images on the tmpfs */
+	uint64_t bytes, image_needs; /* of the blob; of its images and pages on the tmpfs */
 	uint64_t file_needs;         /* of its files in the container */
 	bool has_files;
 	bool redo; /* may have been applied in part */
@@ -58,6 +60,7 @@ struct store {
 	/* the main thread's */
 	struct store_state committed;
 	struct images_table *table;
+	struct pages_table *pages;
 	uint64_t next_number;
 	/* the applier's */
 	struct store_state state;
@@ -106,6 +109,8 @@ int applier_wait(struct store *s, uint32_t blobs_max, uint64_t bytes_max, int ti
 int applier_finish(struct store *s, int timeout_ms);
 /* /proc/PID/root of the process attached, or -1 with errno. */
 int container_open(uint64_t pid, uint64_t start);
+/* The pages of a blob, or NULL if it has none. */
+const struct epoch_section *store_pages_section(const struct epoch_reader *r);
 int remove_tree(int dirfd, const char *name);
 uint64_t store_now_us(void);
 /* Called when the applier gets into trouble or out of it; set by the program. From the applier's thread. */

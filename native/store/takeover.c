@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "disk/disk.h"
+#include "pages/files.h"
 #include "store/store.h"
 
 /* With the applier stopped. Keeps the generation (a floor that only rises), the place in the journal, and paths.K. */
@@ -33,7 +34,9 @@ static int forget(struct store *s, int paths_too, struct epoch_error *e)
 	memset(&s->trouble, 0, sizeof s->trouble);
 	images_table_free(s->table);
 	s->table = images_table_empty();
-	if (s->table == NULL)
+	pages_table_free(s->pages);
+	s->pages = pages_table_new(false);
+	if (s->table == NULL || s->pages == NULL)
 		return epoch_fail(e, "space", ENOMEM, "no memory");
 	for (size_t i = 0; paths_too && i < s->roots.count; i++) {
 		char name[32];
@@ -43,7 +46,7 @@ static int forget(struct store *s, int paths_too, struct epoch_error *e)
 		unlinkat(s->dirfd, name, 0);
 	}
 	if (remove_tree(s->dirfd, "images") != 0 || remove_tree(s->dirfd, "images.new") != 0 ||
-	    mkdirat(s->dirfd, "images", 0700) != 0)
+	    mkdirat(s->dirfd, "images", 0700) != 0 || remove_tree(s->dirfd, "pages") != 0 || mkdirat(s->dirfd, "pages", 0700) != 0)
 		return epoch_fail(e, "io", errno, "the images cannot be removed");
 	return 0;
 }
@@ -116,6 +119,18 @@ static int give_images(struct store *s, const char *path, struct epoch_error *e)
 		if (linkat(from, name, to, name, 0) != 0 && (errno != EXDEV || copy_image(from, name, to) != 0))
 			result = epoch_fail(e, errno == ENOSPC ? "space" : "io", errno, "image %.100s cannot be given away", name);
 	}
+	if (from >= 0)
+		close(from);
+	if (to >= 0)
+		close(to);
+	return result;
+}
+
+/* The memory, as images; every page checked on the way. */
+static int give_pages(struct store *s, const char *path, struct epoch_error *e)
+{
+	int from = openat(s->dirfd, "pages", O_RDONLY | O_DIRECTORY | O_CLOEXEC), to = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int result = from < 0 || to < 0 ? epoch_fail(e, "io", errno, "the pages cannot be given away") : pages_compose(from, s->pages, to, e);
 	if (from >= 0)
 		close(from);
 	if (to >= 0)
@@ -200,7 +215,7 @@ int store_materialize(struct store *s, const char *images, int timeout_ms, struc
 	if (s->journal_count > 0 && drop_staged(s, e) != 0)
 		return -1;
 	/* The journal is empty and only this thread fills it: what is the applier's is ours until the next commit. */
-	if (check_images(s, e) != 0 || give_images(s, images, e) != 0)
+	if (check_images(s, e) != 0 || give_images(s, images, e) != 0 || give_pages(s, images, e) != 0)
 		return -1;
 	/* The application runs on from here, in these files: nothing that comes later can be built upon them. */
 	struct store_state after = s->committed;
@@ -212,6 +227,6 @@ int store_materialize(struct store *s, const char *images, int timeout_ms, struc
 		return -1;
 	s->state = s->committed = after;
 	out->files = s->applied_files;
-	out->image_bytes = s->table->bytes;
+	out->image_bytes = s->table->bytes + pages_table_pages(s->pages) * PAGE_BYTES;
 	return 0;
 }

@@ -63,6 +63,8 @@ export interface PairView {
   pauseMs?: Percentiles;
   /** Medians of what the pause consists of. */
   pausePartsMs?: Record<string, number>;
+  /** How written memory is found: `wp-async`, or `full` where all of it is dumped every time. */
+  tracking?: string;
   dumpMs?: Percentiles;
   shipMs?: Percentiles;
   commitMs?: Percentiles;

@@ -259,6 +259,7 @@ async function openDumper(
     freezeMsMax: policy.epoch.freezeTimeoutMs,
     filesBytesMax: policy.files.bufferBytesMax,
     kdat: join(config.runDir, "kdat"),
+    tracking: config.tracking,
     subject: `container ${record.name}`,
   });
   checkpointer.onGone(onGone);
@@ -272,6 +273,7 @@ async function openDumper(
         full: result.full,
         pausePartsMs: result.pausePartsMs,
         plain: result.plain,
+        tracking: result.tracking,
       };
     },
     presync: (path, generation) => checkpointer.presync({ path, generation }),

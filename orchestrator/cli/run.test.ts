@@ -103,7 +103,7 @@ describe("ls", () => {
     const { out } = await ftctl("ls -o wide");
     const [header, row] = out.split("\n");
     expect(header).toMatch(
-      /^NAME +ID +ROLE .* PAUSE P50\/P99 +DELAY P50\/P99 +PAUSE PARTS +IMAGE +CONTAINER$/,
+      /^NAME +ID +ROLE .* PAUSE P50\/P99 +DELAY P50\/P99 +PAUSE PARTS +MEMORY +IMAGE +CONTAINER$/,
     );
     expect(row).toContain("5.1 ms / 9 ms");
     expect(row).toMatch(/redis:7 +b00b1e5deadb$/);

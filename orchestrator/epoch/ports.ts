@@ -9,6 +9,8 @@ export interface DumpResult {
   pausePartsMs?: Record<string, number>;
   /** What shortens the pause and was not to be had for this epoch. */
   plain?: string[];
+  /** How written memory is found. `full`: it is not, all of it is dumped every time. */
+  tracking?: string;
 }
 
 /** Freezes, captures and thaws the application; the thaw is its promise, whatever happens. */

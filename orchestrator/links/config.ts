@@ -39,6 +39,8 @@ const fileSchema = z.strictObject({
   /** Holds bin/ftgate and the other native programs. */
   nativeDir: folder.optional(),
   toolkitDir: folder.optional(),
+  /** `auto`: only written pages are dumped, where the kernel can tell which they are; `full`: all memory, every epoch. */
+  tracking: z.enum(["auto", "full"]).default("auto"),
   logLevel: z.enum(["trace", "debug", "info", "warn", "error", "fatal"]).default("info"),
   /** Hosts known besides those learnt by joining, or at other addresses. */
   peers: z
@@ -67,6 +69,7 @@ export interface AgentConfig {
   dockerSocket: string;
   nativeDir: string;
   toolkitDir: string;
+  tracking: "auto" | "full";
   logLevel: "trace" | "debug" | "info" | "warn" | "error" | "fatal";
   peers: Peer[];
 }
@@ -90,6 +93,7 @@ const VARIABLES = {
   FTCTL_DOCKER_SOCKET: "dockerSocket",
   FTCTL_NATIVE_DIR: "nativeDir",
   FTCTL_TOOLKIT_DIR: "toolkitDir",
+  FTCTL_TRACKING: "tracking",
   FTCTL_LOG_LEVEL: "logLevel",
 } as const;
 
@@ -112,6 +116,7 @@ export function loadAgentConfig(settings: ConfigSettings, env: NodeJS.ProcessEnv
     dockerSocket: fields.dockerSocket,
     nativeDir: fields.nativeDir ?? join(packageRoot(), "build"),
     toolkitDir: fields.toolkitDir ?? join(stateDir, "toolkit"),
+    tracking: fields.tracking,
     logLevel: fields.logLevel,
     peers: fields.peers.map((peer) => ({
       ...peer,

@@ -122,6 +122,7 @@ export class Pair {
     commit: new Window(),
     bytes: new Window(),
   };
+  private tracking: string | undefined;
   private readonly pauseParts = new Map<string, Window>();
   private plain = "";
   readonly log: Logger;
@@ -489,6 +490,18 @@ export class Pair {
     this.log[level === "warning" ? "warn" : level]({ type, ...fields }, message);
   }
 
+  private noteTracking({ tracking }: EpochReport): void {
+    if (tracking === undefined || tracking === this.tracking) return;
+    this.tracking = tracking;
+    if (tracking === "full") {
+      this.event(
+        "memory-untracked",
+        "warning",
+        "written memory is not tracked here: every checkpoint copies all of it, and the pause grows with it",
+      );
+    }
+  }
+
   private notePauseParts({ epoch, pausePartsMs = {}, plain = [] }: EpochReport): void {
     for (const [name, ms] of Object.entries(pausePartsMs)) {
       const window = this.pauseParts.get(name) ?? new Window();
@@ -505,6 +518,7 @@ export class Pair {
     this.lastCommitAtMs = this.host.clock.nowMs();
     this.windows.pause.add(report.pauseMs);
     this.notePauseParts(report);
+    this.noteTracking(report);
     this.windows.dump.add(report.wallMs);
     this.windows.ship.add(report.shipMs);
     this.windows.commit.add(report.commitMs);
@@ -569,6 +583,7 @@ export class Pair {
       ...gateView(facts),
       ...optional("pauseMs", windows.pause.percentiles()),
       ...optional("pausePartsMs", medians(this.pauseParts)),
+      ...optional("tracking", this.tracking),
       ...optional("dumpMs", windows.dump.percentiles()),
       ...optional("shipMs", windows.ship.percentiles()),
       ...optional("commitMs", windows.commit.percentiles()),

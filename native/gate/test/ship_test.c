@@ -343,6 +343,54 @@ TEST(a_full_log_is_told_and_a_trim_lets_it_go_on)
 	CHECK(hears("still here", WAIT_MS));
 }
 
+/* Sends `bytes` of a pattern, a record before each piece. */
+static void pour(uint64_t bytes)
+{
+	static uint32_t piece[16384];
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (uint64_t at = 0; at < bytes; at += sizeof piece) {
+		for (uint32_t i = 0; i < 16384; i++)
+			piece[i] = (uint32_t)(at / 4) + i;
+		if (!writer_append(&log_file, 0, 64, at))
+			_exit(1);
+		for (size_t sent = 0; sent < sizeof piece;) {
+			ssize_t n = send(served, (char *)piece + sent, sizeof piece - sent, MSG_NOSIGNAL);
+			if (n <= 0)
+				_exit(1);
+			sent += (size_t)n;
+		}
+	}
+	_exit(0);
+}
+
+TEST(a_bulk_of_output_is_intact)
+{
+	static uint32_t got[16384];
+	const uint64_t bytes = 64ull << 20;
+	CHECK(start_shipping("--held-bytes-max 1000000"));
+	CHECK(serve());
+	fflush(stdout);
+	application = fork();
+	if (application == 0)
+		pour(bytes);
+	fcntl(client, F_SETFL, 0);
+	uint64_t at = 0;
+	int64_t began = world_ms();
+	while (at < bytes) {
+		CHECK(readable(client, WAIT_MS));
+		CHECK_EQ(recv(client, got, sizeof got, MSG_WAITALL), sizeof got);
+		for (uint32_t i = 0; i < 16384; i++)
+			if (got[i] != (uint32_t)(at / 4) + i)
+				CHECK(false);
+		at += sizeof got;
+		/* Acknowledgements are input: they, too, are kept until a checkpoint. */
+		if (at % (8 << 20) == 0)
+			CHECK(checkpoint(true));
+	}
+	printf("  %.0f MB/s\n", (double)bytes / 1000.0 / (double)(world_ms() - began + 1));
+	CHECK(mirrored());
+}
+
 /* ---- breaks ---- */
 
 TEST(a_cut_link_and_a_killed_standby_are_only_a_stall)
@@ -528,6 +576,7 @@ int main(int argc, char **argv)
 	SCENE(a_log_that_moves_by_itself_is_shipped_and_an_idle_one_wakes_nobody);
 	SCENE(a_full_frames_file_stops_input_until_the_next_checkpoint);
 	SCENE(a_full_log_is_told_and_a_trim_lets_it_go_on);
+	SCENE(a_bulk_of_output_is_intact);
 	SCENE(a_cut_link_and_a_killed_standby_are_only_a_stall);
 	SCENE(whatever_dies_when_the_mirror_explains_all_that_was_seen);
 	shipping_close();

@@ -25,7 +25,7 @@ TEST(an_entry_comes_back_as_it_was)
 	static const struct {
 		uint16_t kind;
 		uint32_t length;
-	} cases[] = {{SHIP_HEADER, 64}, {SHIP_LANE, 8}, {SHIP_LANE, SHIP_PAYLOAD_BYTES_MAX}, {SHIP_LANE_STATE, 0},
+	} cases[] = {{SHIP_HEADER, 128}, {SHIP_LANE, 8}, {SHIP_LANE, SHIP_PAYLOAD_BYTES_MAX}, {SHIP_LANE_STATE, 0},
 		     {SHIP_INGRESS, 71}, {SHIP_EGRESS, 160}, {SHIP_CHECKPOINT, 0}, {SHIP_TRIM_LANE, 0},
 		     {SHIP_TRIM_FRAMES, 0}, {SHIP_GAP, 0}};
 	uint8_t *payload = malloc(SHIP_PAYLOAD_BYTES_MAX);
@@ -54,7 +54,7 @@ TEST(impossible_lengths_are_refused_before_they_are_waited_for)
 	static const struct {
 		uint16_t kind;
 		uint32_t length;
-	} cases[] = {{SHIP_HEADER, 63}, {SHIP_HEADER, 0}, {SHIP_LANE, 0}, {SHIP_LANE, 12},
+	} cases[] = {{SHIP_HEADER, 127}, {SHIP_HEADER, 0}, {SHIP_LANE, 0}, {SHIP_LANE, 12},
 		     {SHIP_LANE, SHIP_PAYLOAD_BYTES_MAX + 8}, {SHIP_LANE, UINT32_MAX - 7}, {SHIP_INGRESS, 0},
 		     {SHIP_INGRESS, UINT32_MAX}, {SHIP_EGRESS, 161}, {SHIP_CHECKPOINT, 8}, {0, 0}, {SHIP_KIND_MAX, 0},
 		     {0xffff, 8}};

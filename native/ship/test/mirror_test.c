@@ -400,6 +400,38 @@ TEST(another_log_and_older_generations_are_refused)
 	end();
 }
 
+TEST(a_log_that_was_written_here_is_no_mirror)
+{
+	CHECK(begin(14));
+	CHECK(writer_append(&log_file, 0, 4096, 1));
+	source_cut(&source);
+	CHECK(carry_all());
+	/* Taken over: nothing more, not even after a restart. */
+	mirror_spend(&mirror);
+	CHECK(!welcome());
+	mirror_close(&mirror);
+	CHECK_EQ(mirror_open(&mirror, mirror_path, frames_path, RING_BYTES), 0);
+	CHECK(!welcome());
+	/* The log of a primary that comes back: the same one, and yet not what the new primary has. */
+	mirror_close(&mirror);
+	unlink(frames_path);
+	CHECK_EQ(mirror_open(&mirror, mirror_path, frames_path, RING_BYTES), 0);
+	CHECK(!welcome());
+	CHECK_EQ(atomic_load(&log_file.lanes[0].head), 4112);
+	/* Anew, from nothing. */
+	mirror_close(&mirror);
+	unlink(frames_path);
+	unlink(mirror_path);
+	CHECK_EQ(mirror_open(&mirror, mirror_path, frames_path, RING_BYTES), 0);
+	source_close(&source);
+	CHECK_EQ(source_open(&source, log_path, 2, 1 << 20), 0);
+	CHECK(welcome());
+	source_cut(&source);
+	CHECK(carry_all());
+	CHECK(writer_compare_whole(&log_file, &mirror.log) == NULL);
+	end();
+}
+
 TEST(a_damaged_frames_file_is_refused)
 {
 	CHECK(begin(13));
@@ -429,6 +461,7 @@ int main(void)
 	RUN(the_mirror_takes_a_position_twice_but_no_entry_of_nonsense);
 	RUN(a_log_that_lies_is_not_believed);
 	RUN(another_log_and_older_generations_are_refused);
+	RUN(a_log_that_was_written_here_is_no_mirror);
 	RUN(a_damaged_frames_file_is_refused);
 	unlink(log_path);
 	unlink(mirror_path);

@@ -19,6 +19,8 @@
 #include "files/scan.h"
 #include "files/test/trees.h"
 #include "images/delta.h"
+#include "pages/files.h"
+#include "pages/test/memory.h"
 #include "store/store.h"
 #include "test/check.h"
 
@@ -31,6 +33,9 @@ struct world {
 	struct files_index *index;
 	uint64_t epoch, acked, generation;
 	pid_t container;
+	struct memory memory;
+	struct pages_table *pages; /* of the last blob */
+	struct hash_key key;
 	char primary[128], images[128], prev[128], store[128], copy[128], roots[128];
 };
 
@@ -109,6 +114,8 @@ static void world_make(struct world *w)
 	mkdir(path, 0700);
 	put(w->roots, "tree - /data\n", 13);
 	w->generation = 1;
+	if (hash_key_make(&w->key) != 0)
+		abort();
 	snprintf(path, sizeof path, "%s/container", base);
 	w->container = start_container(path);
 	open_primary(w);
@@ -117,6 +124,7 @@ static void world_make(struct world *w)
 static void world_end(struct world *w)
 {
 	files_close(w->index);
+	pages_table_free(w->pages);
 	end_container(w->container);
 	trees_remove(base);
 }
@@ -164,8 +172,13 @@ static void make_blob(struct world *w, int full, char path[200])
 	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600), new = open(w->images, O_RDONLY | O_DIRECTORY),
 	    prev = full ? -1 : open(w->prev, O_RDONLY | O_DIRECTORY);
 	struct epoch_writer *writer = epoch_writer_open(fd, 1 << 30);
-	if (files_scan(w->index, writer, &options, NULL) != 0 || files_verify(w->index) != 0 ||
-	    images_delta(prev, new, writer, NULL) != 0)
+	if (files_scan(w->index, writer, &options, NULL) != 0 || files_verify(w->index) != 0)
+		abort();
+	memory_mutate(&w->memory, trees_below);
+	struct pages_table *pages = memory_collect(&w->memory, new, full ? NULL : w->pages, &w->key, writer, trees_below);
+	pages_table_free(w->pages);
+	w->pages = pages;
+	if (images_delta(prev, new, writer, NULL) != 0)
 		abort();
 	files_stamp(w->index, &h);
 	if (epoch_writer_finish(writer, &h) != 0)
@@ -182,6 +195,34 @@ static void make_blob(struct world *w, int full, char path[200])
 	mkdir(number, 0700);
 	run("cp -a %s %s", w->primary, number);
 	run("cp -a %s %s", w->images, number);
+	strcat(number, "/memory");
+	mkdir(number, 0700);
+	int memory = open(number, O_RDONLY | O_DIRECTORY);
+	memory_write(&w->memory, memory);
+	close(memory);
+}
+
+/* The memory in the store, composed, is that of the epoch. */
+static int memory_is_at(struct world *w, uint64_t epoch)
+{
+	char path[200], command[500];
+	struct epoch_error e = {.code = ""};
+	snprintf(path, sizeof path, "%s/composed", base);
+	trees_remove(path);
+	mkdir(path, 0700);
+	int to = open(path, O_RDONLY | O_DIRECTORY);
+	snprintf(path, sizeof path, "%s/pages", w->store);
+	int from = open(path, O_RDONLY | O_DIRECTORY);
+	struct pages_table *table = pages_read(from, true, &e);
+	int same = table != NULL && pages_compose(from, table, to, &e) == 0;
+	pages_table_free(table);
+	close(from);
+	close(to);
+	snprintf(command, sizeof command, "diff -r %s/composed %s/history/%llu/memory", base, base, (unsigned long long)epoch);
+	same = same && system(command) == 0;
+	if (!same)
+		printf("  the memory is not that of epoch %llu: %s %s\n", (unsigned long long)epoch, e.code, e.detail);
+	return same;
 }
 
 static struct store *open_store(struct world *w, struct epoch_error *e)
@@ -226,7 +267,7 @@ static int is_at(struct world *w, struct store *s, uint64_t epoch)
 	images_table_free(b);
 	if (!same)
 		printf("  the images are not those of epoch %llu\n", (unsigned long long)epoch);
-	return same;
+	return same && memory_is_at(w, epoch);
 }
 
 static int commit(struct store *s, uint64_t epoch, const char *path, struct epoch_error *e)

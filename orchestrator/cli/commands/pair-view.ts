@@ -44,6 +44,7 @@ export function pairView(nowMs: () => number): View<PairView> {
       { header: "PAUSE P50/P99", cell: (pair) => halves(pair.pauseMs), wide: true },
       { header: "DELAY P50/P99", cell: (pair) => halves(pair.outputDelayMs), wide: true },
       { header: "PAUSE PARTS", cell: parts, wide: true },
+      { header: "MEMORY", cell: (pair) => pair.tracking ?? "-", wide: true },
       { header: "IMAGE", cell: (pair) => pair.image, wide: true },
       { header: "CONTAINER", cell: (pair) => pair.containerId.slice(0, 12), wide: true },
     ],
@@ -62,6 +63,12 @@ function parts({ pausePartsMs = {} }: PairView): string {
   return told.map(([name, ms]) => `${name} ${ms.toFixed(1)}`).join(" ");
 }
 
+function memory(tracking: string): string {
+  return tracking === "full"
+    ? "dumped whole at every checkpoint"
+    : `written pages only (${tracking})`;
+}
+
 function halves(values: Percentiles | undefined): string {
   return values === undefined ? "-" : `${milliseconds(values.p50)} / ${milliseconds(values.p99)}`;
 }
@@ -75,6 +82,7 @@ function describe(pair: PairView, paint: Paint, nowMs: number): string {
     ["Held now", held(pair)],
     ["Pause", spread(pair.pauseMs, milliseconds)],
     ["Pause parts", pair.pausePartsMs && parts(pair)],
+    ["Memory", pair.tracking && memory(pair.tracking)],
     ["Output delay", spread(pair.outputDelayMs, milliseconds)],
     ["Event log", eventLog(pair.log)],
     ["Log delay", spread(pair.log?.delayMs, milliseconds)],

@@ -1,0 +1,141 @@
+/**
+ * Memory through epochs: a program that maps, unmaps, moves, drops, forks and writes at random (native/pages/test/churn.c), and
+ * checks every page of its own, is dumped at random, restored from the standby's store, dumped again there and restored
+ * again; one dump of each life fails. Every other life reads all memory at each freeze and compares it with what the tracking says.
+ *
+ *   FTCTL_MEMORY_RUNS=200 FTCTL_MEMORY_SEED=1 npx vitest run criu/memory.real
+ */
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { Checkpointer } from "./checkpointer.js";
+import { openComposer } from "./composer.js";
+import { restore } from "./restorer.js";
+import { openSandbox, type Sandbox } from "./sandbox.js";
+
+const nativeDir = resolve("build");
+const toolkit = process.env.FTCTL_TOOLKIT ?? resolve("build/toolkit");
+const churn = join(nativeDir, "test/churn");
+const usable = process.getuid?.() === 0 && existsSync(join(toolkit, "criu")) && existsSync(churn);
+const runs = Number(process.env.FTCTL_MEMORY_RUNS ?? 3);
+const firstSeed = Number(process.env.FTCTL_MEMORY_SEED ?? Math.floor(Math.random() * 1e9));
+const hook = join(nativeDir, "lib/libfthook.so");
+const pair = "000000000000";
+const LIVES = 2;
+
+/** Numbers below a bound, the same for the same seed. */
+function randomFrom(seed: number): (below: number) => number {
+  let state = (seed * 2_654_435_761 + 1) % 4_294_967_296;
+  return (below) => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return Math.floor((state / 4_294_967_296) * below);
+  };
+}
+
+describe.runIf(usable)("memory through epochs", () => {
+  let folder: string;
+  let opened: { close(): Promise<void> }[];
+
+  beforeEach(async () => {
+    folder = await mkdtemp("/dev/shm/k-memory-");
+    await writeFile(join(folder, "roots"), "");
+    opened = [];
+  });
+  afterEach(async () => {
+    for (const thing of opened.reverse()) await thing.close();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  async function enter(seed: number): Promise<Sandbox> {
+    const sandbox = await openSandbox({ nativeDir, program: churn, probeArguments: [`${seed}`] });
+    opened.push(sandbox);
+    return sandbox;
+  }
+
+  async function dumper(of: Sandbox, environment: NodeJS.ProcessEnv): Promise<Checkpointer> {
+    const made = await Checkpointer.start({
+      program: join(nativeDir, "bin/ftdump"),
+      pair,
+      initPid: of.initPid,
+      toolkit,
+      hook,
+      work: await mkdtemp(join(folder, "work-")),
+      gate: "none",
+      roots: join(folder, "roots"),
+      kdat: join(folder, "kdat"),
+      freezeMsMax: 5_000,
+      tracking: "auto",
+      subject: "churn",
+      environment: { ...process.env, ...environment },
+    });
+    opened.push({ close: () => made.stop() });
+    return made;
+  }
+
+  /** Some epochs of one life; the images of the last. */
+  async function live(
+    of: Sandbox,
+    generation: number,
+    verify: boolean,
+    random: (n: number) => number,
+  ) {
+    // In the middle one dump fails, after the marks of what was written have been taken away or before.
+    const fault = ["dump.frozen", "dump.thawed", "dump.pack"][random(3)];
+    const checkpoints = await dumper(of, {
+      FTCTL_FAULT: `${fault}:error:${1 + random(3)}`,
+      ...(verify ? { FTDUMP_VERIFY_PAGES: "1" } : {}),
+    });
+    const into = join(folder, `life-${generation}`);
+    await mkdir(into);
+    const roots = join(folder, "roots");
+    const composer = await openComposer({ nativeDir, pair, folder: into, roots, subject: "churn" });
+    opened.push(composer);
+    const path = join(into, "blob");
+    let base = 0;
+    for (let epoch = 1; epoch <= 4 + random(6); epoch += 1) {
+      await new Promise((done) => setTimeout(done, random(120)));
+      if (random(8) === 0) base = 0; // as after an epoch that failed
+      const result = await checkpoints
+        .dump({ epoch, base, generation, path })
+        .catch((error: Error) => error);
+      if (result instanceof Error && result.message.includes("injected")) continue; // the same base again
+      if (result instanceof Error) throw result;
+      expect(result.tracking).toBe("wp-async");
+      await composer.commit(epoch, path);
+      base = epoch;
+    }
+    await checkpoints.stop();
+    return composer.images();
+  }
+
+  it.each(Array.from({ length: runs }, (_, run) => firstSeed + run))(
+    "restores every page as it was, seed %i",
+    { timeout: 60_000 },
+    async (seed) => {
+      const random = randomFrom(seed);
+      let current = await enter(seed);
+      await current.start();
+      await current.countsBeyond(20);
+      for (let generation = 1; generation <= LIVES; generation += 1) {
+        const images = await live(current, generation, (seed + generation) % 2 === 0, random);
+        await current.close();
+        const next = await enter(seed);
+        await restore({
+          program: join(nativeDir, "bin/ftrestore"),
+          initPid: next.initPid,
+          toolkit,
+          hook,
+          images,
+          log: join(folder, `restore-${generation}.log`),
+          kdat: join(folder, "kdat"),
+          subject: "churn",
+          timeoutMs: 20_000,
+        });
+        // It checks all of its memory in each round.
+        await next.countsBeyond(next.counted() + 5);
+        current = next;
+      }
+    },
+  );
+});

@@ -1,0 +1,39 @@
+/*
+ * Two files in the directory of a dump's images, by which ftdump and the hook library speak of tracked memory.
+ *
+ * AREAS_NAME, by ftdump before the freeze: which areas of which process have been under a write-protecting userfaultfd
+ * of ftdump's since the last epoch. Ascending by pid and address, no overlaps.
+ * KEPT_NAME, by the library after the thaw: what in those areas was present and not written, so that CRIU was not told of
+ * it; and which areas were not tracked after all (KEPT_LOST): those were dumped whole.
+ *
+ * Both: header, entries, and in the header a crc32c of all entries. Of one host, one build: no byte order is fixed.
+ */
+#ifndef FT_HOOK_AREAS_H
+#define FT_HOOK_AREAS_H
+
+#include <stdint.h>
+
+#define AREAS_NAME "ftctl-areas"
+#define KEPT_NAME "ftctl-kept"
+#define AREAS_MAGIC 0x3153414552415446ull /* FTAREAS1 */
+#define KEPT_MAGIC 0x315450454b415446ull  /* FTAKEPT1 */
+
+enum areas_flags {
+	AREAS_VERIFY = 1, /* of the header: tell CRIU of everything all the same */
+	AREA_WHOLE = 1,   /* of an area: not tracked for the whole epoch, or the last dump failed */
+	KEPT_LOST = 1,    /* of a kept entry */
+};
+
+struct areas_header {
+	uint64_t magic;
+	uint32_t flags, crc;
+	uint64_t count;
+};
+
+struct area {
+	uint32_t pid; /* inside */
+	uint32_t flags;
+	uint64_t start, end;
+};
+
+#endif

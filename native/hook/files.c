@@ -1,0 +1,137 @@
+/* The libc's files, in the CRIU process: the kdat cache elsewhere, images that are prepared, and failing on demand. */
+#include "hook/hook.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "hook/pages.h"
+#include "hook/phases.h"
+#include "hook/smaps.h"
+#include "hook/splices.h"
+
+static const char kdat_prefix[] = "/run/criu.kdat";
+
+static const char *redirected(const char *path, char *room, size_t size)
+{
+	if (hook.kdat == NULL || strncmp(path, kdat_prefix, sizeof kdat_prefix - 1) != 0)
+		return path;
+	snprintf(room, size, "%s/%s", hook.kdat, path + sizeof "/run/" - 1);
+	return room;
+}
+
+/* What was prepared for it; -1 for nothing. */
+static int open_frozen(int directory, const char *path, int flags)
+{
+	phase_opened(path);
+	int fd = pages_open(directory, path, flags);
+	if (fd >= 0)
+		hook.used |= HOOK_PAGES;
+	else if ((fd = smaps_open(directory, path)) >= 0)
+		hook.used |= HOOK_SMAPS;
+	return fd;
+}
+
+static int open_common(int directory, const char *path, int flags, mode_t mode)
+{
+	char room[PATH_MAX];
+	if ((flags & O_CREAT) != 0 || strcmp(path, "smaps") == 0)
+		hook_await_mark();
+	if ((flags & O_CREAT) != 0 && hook_must_fail()) {
+		errno = ECANCELED;
+		return -1;
+	}
+	int fd = hook.stage == STAGE_FROZEN ? open_frozen(directory, path, flags) : -1;
+	if (fd < 0)
+		fd = (int)syscall(SYS_openat, directory, redirected(path, room, sizeof room), flags, mode);
+	if (hook.stage == STAGE_FROZEN && (flags & O_CREAT) != 0 && (hook.shortcuts & HOOK_SPLICES) != 0)
+		splices_image(path, fd);
+	return fd;
+}
+
+static mode_t mode_of(int flags, va_list arguments)
+{
+	return (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(arguments, mode_t) : 0;
+}
+
+#define OPEN(name)                                                       \
+	int name(const char *path, int flags, ...);                      \
+	int name(const char *path, int flags, ...)                       \
+	{                                                                \
+		va_list arguments;                                       \
+		va_start(arguments, flags);                              \
+		mode_t mode = mode_of(flags, arguments);                 \
+		va_end(arguments);                                       \
+		return open_common(AT_FDCWD, path, flags, mode);         \
+	}
+#define OPENAT(name)                                                     \
+	int name(int directory, const char *path, int flags, ...);       \
+	int name(int directory, const char *path, int flags, ...)        \
+	{                                                                \
+		va_list arguments;                                       \
+		va_start(arguments, flags);                              \
+		mode_t mode = mode_of(flags, arguments);                 \
+		va_end(arguments);                                       \
+		return open_common(directory, path, flags, mode);        \
+	}
+/* glibc's headers may declare these as macros of one another. */
+#undef open
+#undef open64
+#undef openat
+#undef openat64
+OPEN(open)
+OPEN(open64)
+OPENAT(openat)
+OPENAT(openat64)
+
+int unlink(const char *path)
+{
+	char room[PATH_MAX];
+	return (int)syscall(SYS_unlinkat, AT_FDCWD, redirected(path, room, sizeof room), 0);
+}
+
+int rename(const char *from, const char *to)
+{
+	char from_room[PATH_MAX], to_room[PATH_MAX];
+	return (int)syscall(SYS_renameat2, AT_FDCWD, redirected(from, from_room, sizeof from_room), AT_FDCWD,
+			    redirected(to, to_room, sizeof to_room), 0);
+}
+
+ssize_t splice(int from, off64_t *from_offset, int to, off64_t *to_offset, size_t length, unsigned flags)
+{
+	if (hook_must_fail()) {
+		errno = ECANCELED;
+		return -1;
+	}
+	if (from_offset == NULL && to_offset == NULL && splices_take(from, to, length)) {
+		hook.used |= HOOK_SPLICES;
+		return (ssize_t)length;
+	}
+	return syscall(SYS_splice, from, from_offset, to, to_offset, length, flags);
+}
+
+int close(int fd)
+{
+	splices_closed(fd);
+	return (int)syscall(SYS_close, fd);
+}
+
+/* A pipe is about to be filled again: by CRIU, or by the parasite, which gets it first. */
+ssize_t vmsplice(int fd, const struct iovec *vector, size_t count, unsigned flags)
+{
+	(void)splices_finish();
+	return syscall(SYS_vmsplice, fd, vector, count, flags);
+}
+
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+	(void)splices_finish();
+	return syscall(SYS_sendmsg, fd, message, flags);
+}

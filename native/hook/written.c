@@ -1,0 +1,360 @@
+/*
+ * CRIU asks the kernel which pages to dump by ioctl(PAGEMAP_SCAN) on the /proc/PID/pagemap of each process. In areas that are
+ * tracked (hook/areas.h) it is told only of pages written since the last epoch; the others are noted for ftdump.
+ *
+ * Invariants:
+ *  - Each area is scanned once a dump, by one call that finds what is written and protects it again; every question of
+ *    CRIU's about it is answered from that one finding, so asking twice gives the same answer.
+ *  - An area that the kernel does not call tracked, in whole, is answered by the kernel itself: dumped whole.
+ *  - What CRIU asks before the freeze (its feature probes) and everything that is not this one question passes through.
+ *  - What is kept from CRIU is told to ftdump, or nothing of it is: the file is written whole or not at all.
+ */
+#include "hook/written.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "crc/crc32c.h"
+#include "enter/enter.h"
+#include "hook/areas.h"
+#include "hook/pagemap_scan.h"
+
+enum { REGIONS_MAX = 32768, AREAS_MAX = 1 << 20, PAGE = 4096 };
+#define FINDINGS_BYTES_MAX (256u << 20) /* of address space; touched as far as it is used */
+#define FINDINGS_WARM_BYTES (1u << 20)
+
+/* What CRIU asks: pages that are there, but no zero pages and none of files. */
+static const uint64_t dump_inverted = PAGE_IS_PFNZERO | PAGE_IS_FILE;
+static const uint64_t dump_anyof = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
+
+/* An area with what was found in it: finding[first] to finding[first + count], ascending. */
+struct tracked_area {
+	struct area area;
+	bool lost;
+	size_t first, count;
+};
+
+static struct {
+	bool loaded, verify, failed;
+	struct tracked_area *area;
+	size_t areas;
+	struct page_region *finding;
+	size_t findings, findings_max;
+	struct page_region *room; /* for one call */
+	uint32_t scanned[256];    /* pids whose areas have been scanned */
+	size_t pids;
+} written;
+
+static void *map_room(size_t bytes, size_t touched)
+{
+	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (at == MAP_FAILED)
+		return NULL;
+	memset(at, 0, touched);
+	return at;
+}
+
+/* The file's bytes, or NULL. */
+static struct area *read_areas(struct areas_header *header)
+{
+	int fd = (int)syscall(SYS_openat, AT_FDCWD, ENTER_IMAGES_PATH "/" AREAS_NAME, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return NULL;
+	struct area *list = NULL;
+	if (read(fd, header, sizeof *header) == (ssize_t)sizeof *header && header->magic == AREAS_MAGIC &&
+	    header->count <= AREAS_MAX) {
+		size_t bytes = header->count * sizeof *list;
+		list = malloc(bytes + 1);
+		if (list != NULL && (read(fd, list, bytes) != (ssize_t)bytes || ft_crc32c(0, list, bytes) != header->crc)) {
+			free(list);
+			list = NULL;
+		}
+	}
+	close(fd);
+	return list;
+}
+
+void written_load(void)
+{
+	struct areas_header header;
+	struct area *list = read_areas(&header);
+	if (list == NULL)
+		return; /* every page is dumped, and ftdump sees that nothing was kept */
+	written.area = calloc(header.count + 1, sizeof *written.area);
+	written.finding = map_room(FINDINGS_BYTES_MAX, FINDINGS_WARM_BYTES);
+	written.room = map_room(REGIONS_MAX * sizeof *written.room, REGIONS_MAX * sizeof *written.room);
+	if (written.area != NULL && written.finding != NULL && written.room != NULL) {
+		for (size_t i = 0; i < header.count; i++)
+			written.area[i].area = list[i];
+		written.areas = header.count;
+		written.findings_max = FINDINGS_BYTES_MAX / sizeof *written.finding;
+		written.verify = (header.flags & AREAS_VERIFY) != 0;
+		written.loaded = true;
+	}
+	free(list);
+}
+
+/* ---- scanning ---- */
+
+static bool note_finding(const struct page_region *region)
+{
+	if (written.findings == written.findings_max)
+		return false;
+	written.finding[written.findings++] = *region;
+	return true;
+}
+
+/* One pass: what is there, whether it was written; and what was is protected again. */
+static bool scan_area(int pagemap, struct tracked_area *tracked)
+{
+	const struct area *area = &tracked->area;
+	/* Anonymous memory has no pages of files; not to ask for them spares the kernel a look at every page's struct. */
+	const uint64_t inverted = PAGE_IS_PFNZERO;
+	struct pm_scan_arg ask = {
+		.size = sizeof ask, .flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
+		.start = area->start, .end = area->end, .vec = (uintptr_t)written.room, .vec_len = REGIONS_MAX,
+		.category_inverted = inverted, .category_mask = inverted, .category_anyof_mask = dump_anyof,
+		.return_mask = dump_anyof | PAGE_IS_WRITTEN,
+	};
+	tracked->first = written.findings;
+	while (ask.start < area->end) {
+		long count = syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN, &ask);
+		if (count < 0)
+			return false;
+		for (long i = 0; i < count; i++)
+			if (!note_finding(&written.room[i]))
+				return false;
+		if (ask.walk_end <= ask.start)
+			return false;
+		ask.start = ask.walk_end;
+	}
+	tracked->count = written.findings - tracked->first;
+	return true;
+}
+
+/* The first area of a pid that ends beyond `address`. */
+static size_t area_at(uint32_t pid, uint64_t address)
+{
+	size_t low = 0, high = written.areas;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		const struct area *area = &written.area[middle].area;
+		if (area->pid < pid || (area->pid == pid && area->end <= address))
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static bool has_area(size_t at, uint32_t pid)
+{
+	return at < written.areas && written.area[at].area.pid == pid;
+}
+
+static void scan_process(int pagemap, uint32_t pid)
+{
+	for (size_t i = 0; i < written.pids; i++)
+		if (written.scanned[i] == pid)
+			return;
+	bool remembered = written.pids < sizeof written.scanned / sizeof *written.scanned;
+	if (remembered)
+		written.scanned[written.pids++] = pid;
+	for (size_t at = area_at(pid, 0); has_area(at, pid); at++) {
+		struct tracked_area *tracked = &written.area[at];
+		size_t before = written.findings;
+		if (remembered && scan_area(pagemap, tracked))
+			continue;
+		written.findings = before;
+		tracked->count = 0;
+		tracked->lost = true;
+	}
+}
+
+/* ---- answering ---- */
+
+static bool is_told(const struct tracked_area *tracked, const struct page_region *finding)
+{
+	return written.verify || (tracked->area.flags & AREA_WHOLE) || (finding->categories & PAGE_IS_WRITTEN);
+}
+
+struct answer {
+	struct page_region *out;
+	size_t count, max;
+	uint64_t reached; /* everything before it is answered */
+};
+
+/* False: there is no room for more. */
+static bool answer_from_finding(struct answer *answer, const struct tracked_area *tracked, uint64_t end)
+{
+	for (size_t i = tracked->first; i < tracked->first + tracked->count; i++) {
+		struct page_region piece = written.finding[i];
+		if (piece.end <= answer->reached || !is_told(tracked, &piece))
+			continue;
+		if (piece.start >= end)
+			break;
+		if (answer->count == answer->max)
+			return false;
+		if (piece.start < answer->reached)
+			piece.start = answer->reached;
+		if (piece.end > end)
+			piece.end = end;
+		piece.categories &= dump_anyof;
+		answer->out[answer->count++] = piece;
+		answer->reached = piece.end;
+	}
+	answer->reached = end;
+	return true;
+}
+
+static int answer_from_kernel(int pagemap, const struct pm_scan_arg *asked, struct answer *answer, uint64_t end)
+{
+	while (answer->reached < end) {
+		if (answer->count == answer->max)
+			return 0;
+		struct pm_scan_arg ask = *asked;
+		ask.start = answer->reached;
+		ask.end = end;
+		ask.vec = (uintptr_t)(answer->out + answer->count);
+		ask.vec_len = answer->max - answer->count;
+		long count = syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN, &ask);
+		if (count < 0)
+			return -1;
+		answer->count += (size_t)count;
+		if (ask.walk_end <= answer->reached)
+			return -1;
+		answer->reached = ask.walk_end;
+	}
+	return 1;
+}
+
+/* As the kernel would: the regions in order, and in walk_end how far they go. */
+static int answer_question(int pagemap, uint32_t pid, struct pm_scan_arg *asked)
+{
+	struct answer answer = { .out = (struct page_region *)(uintptr_t)asked->vec, .max = asked->vec_len, .reached = asked->start };
+	for (size_t at = area_at(pid, asked->start); answer.reached < asked->end; at++) {
+		bool inside = has_area(at, pid) && written.area[at].area.start < asked->end;
+		uint64_t start = inside ? written.area[at].area.start : asked->end;
+		if (start > answer.reached) {
+			int more = answer_from_kernel(pagemap, asked, &answer, start);
+			if (more < 0)
+				return -1;
+			if (more == 0)
+				break;
+		}
+		if (!inside)
+			break;
+		struct tracked_area *tracked = &written.area[at];
+		uint64_t end = tracked->area.end < asked->end ? tracked->area.end : asked->end;
+		int more = tracked->lost ? answer_from_kernel(pagemap, asked, &answer, end)
+					 : answer_from_finding(&answer, tracked, end);
+		if (more < 0)
+			return -1;
+		if (more == 0)
+			break;
+	}
+	asked->walk_end = answer.reached;
+	return (int)answer.count;
+}
+
+/* The process whose pagemap this is: of "/proc/7/pagemap", wherever proc is mounted. */
+static uint32_t pid_of(int fd)
+{
+	char path[48], link[64];
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	ssize_t length = readlink(path, link, sizeof link - 1);
+	static const char end[] = "/pagemap";
+	if (length <= (ssize_t)sizeof end - 1 || length >= (ssize_t)sizeof link - 1)
+		return 0;
+	link[length] = 0;
+	char *tail = link + length - (sizeof end - 1);
+	if (strcmp(tail, end) != 0)
+		return 0;
+	*tail = 0;
+	char *slash = strrchr(link, '/');
+	return slash == NULL ? 0 : (uint32_t)strtoul(slash + 1, NULL, 10);
+}
+
+static bool is_question(const struct pm_scan_arg *ask)
+{
+	return ask->vec_len > 0 && ask->start < ask->end && ask->flags == 0 && ask->max_pages == 0 &&
+	       ask->category_inverted == dump_inverted && ask->category_mask == dump_inverted &&
+	       ask->category_anyof_mask == dump_anyof;
+}
+
+int ioctl(int fd, unsigned long request, ...)
+{
+	va_list arguments;
+	va_start(arguments, request);
+	void *argument = va_arg(arguments, void *);
+	va_end(arguments);
+	if (request == PAGEMAP_SCAN && written.loaded && is_question(argument)) {
+		uint32_t pid = pid_of(fd);
+		if (pid != 0 && has_area(area_at(pid, 0), pid)) {
+			scan_process(fd, pid);
+			return answer_question(fd, pid, argument);
+		}
+	}
+	return (int)syscall(SYS_ioctl, fd, request, argument);
+}
+
+/* ---- telling ftdump ---- */
+
+static bool write_whole(int fd, const void *bytes, size_t length)
+{
+	for (size_t at = 0; at < length;) {
+		ssize_t done = write(fd, (const char *)bytes + at, length - at);
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done <= 0)
+			return false;
+		at += (size_t)done;
+	}
+	return true;
+}
+
+static size_t list_kept(struct area *out)
+{
+	size_t count = 0;
+	for (size_t a = 0; a < written.areas; a++) {
+		const struct tracked_area *tracked = &written.area[a];
+		if (tracked->lost)
+			out[count++] = (struct area){ tracked->area.pid, KEPT_LOST, tracked->area.start, tracked->area.end };
+		if (tracked->area.flags & AREA_WHOLE)
+			continue;
+		for (size_t i = tracked->first; i < tracked->first + tracked->count; i++)
+			if (!(written.finding[i].categories & PAGE_IS_WRITTEN))
+				out[count++] = (struct area){ tracked->area.pid, 0, written.finding[i].start, written.finding[i].end };
+	}
+	return count;
+}
+
+void written_save(void)
+{
+	if (!written.loaded)
+		return;
+	struct area *kept = malloc((written.areas + written.findings + 1) * sizeof *kept);
+	int fd = (int)syscall(SYS_openat, AT_FDCWD, ENTER_IMAGES_PATH "/" KEPT_NAME ".new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (kept != NULL && fd >= 0) {
+		struct areas_header header = { .magic = KEPT_MAGIC, .count = list_kept(kept) };
+		header.crc = ft_crc32c(0, kept, header.count * sizeof *kept);
+		if (write_whole(fd, &header, sizeof header) && write_whole(fd, kept, header.count * sizeof *kept))
+			(void)syscall(SYS_renameat2, AT_FDCWD, ENTER_IMAGES_PATH "/" KEPT_NAME ".new", AT_FDCWD,
+				      ENTER_IMAGES_PATH "/" KEPT_NAME, 0); /* ftdump fails the epoch if it is not there */
+	}
+	if (fd >= 0)
+		close(fd);
+	free(kept);
+}

@@ -1,0 +1,10 @@
+/* Narrowing CRIU's search for pages to those written since the last epoch. hook/written.c. */
+#ifndef FT_HOOK_WRITTEN_H
+#define FT_HOOK_WRITTEN_H
+
+/* Before the freeze: reads the list of tracked areas, if ftdump has left one, and makes room. */
+void written_load(void);
+/* After the thaw: tells ftdump what CRIU was not told of. */
+void written_save(void);
+
+#endif

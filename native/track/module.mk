@@ -1,0 +1,6 @@
+TRACK_SRCS := track/tracker.c track/inject.c
+
+# With ptrace, and memory that must be where the test puts it.
+TESTS += track-test
+track-test_SRCS = track/test/track_test.c $(TRACK_SRCS) $(CRC_SRCS)
+track-test_SANITIZE := no

@@ -1,0 +1,67 @@
+/*
+ * Which memory of the application is watched for writes: a userfaultfd per process, in asynchronous write-protect mode, held
+ * here, outside of the tree that CRIU dumps.
+ *
+ * Invariants:
+ *  - An area is in the list only if it has been registered since the refresh that put it there, as far as we know; the kernel
+ *    is asked again at every scan (hook/written.c), and what it denies is taken out here and dumped whole.
+ *  - An area that is new in the list, and every area after a dump that failed, is told to be dumped whole.
+ *  - A process is one pid and start time; when it executes another program its userfaultfd is dead, and it gets another.
+ */
+#ifndef FT_TRACK_TRACKER_H
+#define FT_TRACK_TRACKER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "hook/areas.h"
+
+enum track_mode { TRACK_FULL, TRACK_WP_ASYNC };
+
+struct track_process {
+	pid_t host, inside;
+	uint64_t started;
+	int userfaultfd; /* -1: none (yet) */
+	unsigned seen;   /* refreshes */
+	bool refused;    /* it is dumped whole, always */
+	bool alive;      /* at this refresh */
+	struct area *area; /* ascending; flags as told to the hook */
+	size_t areas, room;
+};
+
+struct tracker {
+	enum track_mode mode;
+	bool verify;
+	bool doubt; /* the next dump is whole: marks were lost */
+	struct track_process *process;
+	size_t count, room;
+	uint64_t refreshes;
+	void (*refused)(pid_t inside, const char *why); /* told once a process; may be NULL */
+};
+
+/* Whether this kernel can; 0 or errno. */
+int track_probe(void);
+void track_open(struct tracker *tracker, enum track_mode mode, bool verify);
+void track_close(struct tracker *tracker);
+
+/*
+ * Before a freeze: finds new processes and areas, and writes the list for the hook into the directory of images. `whole`: nothing
+ * may be left out of this dump. -1 with errno if the list cannot be written; what cannot be tracked is only dumped whole.
+ */
+int track_refresh(struct tracker *tracker, const pid_t *pid, size_t pids, bool whole, int images);
+/* After a dump: what the hook kept, in malloc'd memory, and its files removed. Areas that it found lost are forgotten. -1 with errno. */
+int track_collect(struct tracker *tracker, int images, struct area **kept, size_t *count);
+/* The dump failed, at whatever place. */
+void track_doubt(struct tracker *tracker);
+/* Processes tracked; 0 in mode full. */
+size_t track_watched(const struct tracker *tracker);
+
+/* On a userfaultfd, 0 or -1 with errno: what it shall do; and an area of its process, whose pages all count as written then. */
+int track_negotiate(int fd);
+int track_register(int fd, uint64_t start, uint64_t end);
+
+/* Parses a line of /proc/PID/maps: 1 an area to be tracked, 0 not, -1 an area that forbids tracking its process. Pure. */
+int track_maps_line(const char *line, struct area *out);
+#endif

@@ -193,7 +193,9 @@ export const policySpecSchema = z
     mode: z
       .enum(["checkpoint", "hybrid", "auto"])
       .default("auto")
-      .describe("What output waits for. auto takes the best mode this version has."),
+      .describe(
+        "What output waits for. hybrid is experimental and for one process only; auto is checkpoint for now.",
+      ),
     standby: hostNameSchema
       .optional()
       .describe("Host of the warm standby. May be left out when there is one peer only."),

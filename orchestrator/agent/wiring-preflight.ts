@@ -26,7 +26,12 @@ export async function checkBoth(
   const peer = () => clients.client(policy.standby);
   const { address, uplink, mtu } = policy.network;
   return preflight(
-    { inspect, policyMounts: policy.files.mounts, network: { address, uplink, mtu } },
+    {
+      inspect,
+      policyMounts: policy.files.mounts,
+      network: { address, uplink, mtu },
+      recorded: policy.mode === "hybrid",
+    },
     {
       environment: await environmentOf(shared),
       standbyHost: policy.standby,

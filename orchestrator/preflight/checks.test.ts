@@ -12,7 +12,7 @@ import {
   parseLink,
 } from "./host-facts.js";
 import { parseInodes, parseNetlink, parseProtocols, parseSsMptcp, parseSsUnix } from "./sockets.js";
-import { workloadChecks } from "./workload-checks.js";
+import { recordingChecks, workloadChecks } from "./workload-checks.js";
 import {
   descendants,
   type ProcessFacts,
@@ -317,6 +317,16 @@ describe("a workload", () => {
     expect(withProcess({ tracer: 9 })).toEqual(["failed ptrace"]);
     expect(withProcess({ foreignNamespaces: ["mnt"] })).toEqual(["failed process-tree"]);
     expect(withProcess({ inTree: false })).toEqual(["warning process-tree"]);
+  });
+
+  it("is recorded only if it is one process; docker exec does not count", () => {
+    const among = (...others: Partial<ProcessFacts>[]) => {
+      const processes = [process, ...others.map((other) => ({ ...process, ...other }))];
+      return bad(recordingChecks({ ...workload, processes }, "alpha"));
+    };
+    expect(among()).toEqual([]);
+    expect(among({ pid: 501, inTree: false })).toEqual([]);
+    expect(among({ pid: 501 })).toEqual(["failed recording"]);
   });
 
   it("may hold unix sockets only to its own", () => {

@@ -18,13 +18,15 @@ import {
   type HostQuestions,
   kindOf,
 } from "./host-facts.js";
-import { residentBytes, workloadChecks } from "./workload-checks.js";
+import { recordingChecks, residentBytes, workloadChecks } from "./workload-checks.js";
 import { gatherWorkloadFacts, type WorkloadFacts } from "./workload-facts.js";
 
 export interface PreflightRequest {
   inspect: ContainerInspect;
   policyMounts: PolicyMount[];
   network: { address?: string; uplink?: string; mtu: number };
+  /** Mode hybrid. */
+  recorded: boolean;
 }
 
 export interface PreflightParts {
@@ -56,6 +58,7 @@ export async function preflight(
   return [
     ...containerChecks({ inspect, mounts, policyMounts, bindSources }, host),
     ...(workload === undefined ? [] : workloadChecks(workload, host)),
+    ...(workload === undefined || !request.recorded ? [] : recordingChecks(workload, host)),
     ...hostChecks(primary, needs),
     ...(await standbyChecks(parts, questions, primary, needs)),
     ...((await parts.probeCriu?.()) ?? []),

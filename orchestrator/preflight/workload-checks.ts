@@ -33,6 +33,11 @@ export function workloadChecks(facts: WorkloadFacts, host: string): CheckResult[
   ];
 }
 
+/** Mode hybrid is for one process: what children do is not recorded yet, so a replay of them would be another history. */
+export function recordingChecks(facts: WorkloadFacts, host: string): CheckResult[] {
+  return results("recording", host, recordingFindings(facts), "the application is one process");
+}
+
 /** Memory of all processes; pages they share count more than once, which errs on the safe side. */
 export function residentBytes(facts: WorkloadFacts): number {
   return facts.processes.reduce((sum, process) => sum + process.rssBytes, 0);
@@ -327,6 +332,17 @@ function treeFindings(facts: WorkloadFacts): Finding[] {
     );
   }
   return found;
+}
+
+function recordingFindings(facts: WorkloadFacts): Finding[] {
+  const inTree = facts.processes.filter((process) => process.inTree);
+  if (inTree.length <= 1) return [];
+  return [
+    failed(
+      `${inTree.length} processes (${some(inTree.map(named))}): mode hybrid records applications of one process only`,
+      "Use mode checkpoint, or let the container run one process.",
+    ),
+  ];
 }
 
 function ptraceFindings(processes: ProcessFacts[]): Finding[] {

@@ -209,7 +209,9 @@ async function loadPairs(host: PairHost, pairs: Pairs, log: Logger): Promise<voi
   for (const error of broken)
     log.error({ err: error }, "a pair's record is broken; the pair is left alone");
   for (const record of records) {
-    pairs.add(new Pair(host, record, record.role === "primary" ? "starting" : "preparing"));
+    const pair = new Pair(host, record, record.role === "primary" ? "starting" : "preparing");
+    pair.adopting = true;
+    pairs.add(pair);
   }
 }
 
@@ -220,6 +222,9 @@ async function adoptPairs(pairs: Pairs, log: Logger): Promise<void> {
       .catch((error: unknown) => {
         log.error({ err: error, pair: pair.record.id }, "adopting the pair failed");
         pair.enter("failed", `could not be taken up again: ${String(error)}`);
+      })
+      .finally(() => {
+        pair.adopting = false;
       });
   }
 }

@@ -57,6 +57,7 @@ export const pairMethods = defineMethods({
       generation: z.int(),
       committedEpoch: z.int(),
       standbyReady: z.boolean(),
+      undecided: z.boolean(),
       lan: z.enum(["up", "down", "unknown"]),
     }),
     timeoutMs: 2_000,

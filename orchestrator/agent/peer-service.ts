@@ -82,6 +82,7 @@ function describePair(pair: Pair | undefined) {
       generation: 0,
       committedEpoch: 0,
       standbyReady: false,
+      undecided: false,
       lan: "unknown" as const,
     };
   }
@@ -97,6 +98,7 @@ function describePair(pair: Pair | undefined) {
       (state === "warm" || state === "awaitingOperator") &&
       store !== undefined &&
       pair.gate !== undefined,
+    undecided: pair.undecided,
     lan: pair.sight().lan,
   };
 }

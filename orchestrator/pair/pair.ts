@@ -61,6 +61,7 @@ const UNKNOWN_PEER: PeerStatus = {
   generation: 0,
   committedEpoch: 0,
   standbyReady: false,
+  undecided: false,
   lan: "unknown",
 };
 
@@ -127,6 +128,9 @@ export class Pair {
   private plain = "";
   readonly log: Logger;
 
+  /** Taken up from its record, and not yet looked at what of it still runs here. */
+  adopting = false;
+
   constructor(
     readonly host: PairHost,
     public record: PairRecord,
@@ -138,6 +142,11 @@ export class Pair {
 
   get policy(): ResolvedPolicy {
     return this.record.policy as unknown as ResolvedPolicy;
+  }
+  get undecided(): boolean {
+    if (this.record.role !== "standby") return false;
+    const warm = this.state === "warm" || this.state === "awaitingOperator";
+    return this.adopting || this.state === "takingOver" || (warm && this.store === undefined);
   }
   get peer(): PeerControl {
     return this.host.peer(this.record.peer);
@@ -287,6 +296,7 @@ export class Pair {
         standbyReady:
           this.peerStatus.standbyReady && this.peerStatus.generation === this.record.generation,
         restorableEpoch: this.peerStatus.committedEpoch,
+        undecided: this.peerStatus.undecided,
         unknownForMs: since(this.peerUnknownSinceMs),
         lan: this.peerLan === "unknown" ? this.peerStatus.lan : this.peerLan,
       },

@@ -22,6 +22,7 @@ const base: PairSight = {
     role: "standby",
     standbyReady: true,
     restorableEpoch: 7,
+    undecided: false,
     unknownForMs: undefined,
     lan: "up",
   },
@@ -121,6 +122,11 @@ describe("a primary whose host came back", () => {
   });
   it("starts from its files when there is nothing to go on from", () => {
     const peer = { standbyReady: false, restorableEpoch: 0, role: "none" } as const;
+    expect(kinds(planPair(sight({ ...back, peer })))).toEqual(["coldStart"]);
+  });
+  it("waits for a standby that does not know yet what it holds", () => {
+    const peer = { standbyReady: false, restorableEpoch: 0, role: "standby" } as const;
+    expect(planPair(sight({ ...back, peer: { ...peer, undecided: true } }))).toEqual([]);
     expect(kinds(planPair(sight({ ...back, peer })))).toEqual(["coldStart"]);
   });
   it("starts from its own files when it may have run alone", () => {

@@ -39,6 +39,8 @@ export interface PairSight {
     standbyReady: boolean;
     /** Last epoch that the standby holds; 0 = none. */
     restorableEpoch: number;
+    /** It is a standby that does not know yet whether it goes on. */
+    undecided: boolean;
     /** Its agent answers that it does not know the pair, for so long; undefined where it does. */
     unknownForMs: number | undefined;
     lan: "up" | "down" | "unknown";
@@ -174,6 +176,8 @@ function planColdStart({ application, peer, generation, order, policy }: PairSig
   if (peer.standbyReady && peer.restorableEpoch > 0 && policy.failover === "automatic") {
     return [{ kind: "handOver", reason: "host-lost" }];
   }
+  // Its agent has just started, say, and has not found its checkpoint yet: asked again, it will know.
+  if (peer.undecided) return [];
   return peer.agent === "answers" && peer.generation <= generation && peer.role !== "primary"
     ? [{ kind: "coldStart", reason: "this host came back and nobody took over" }]
     : [];

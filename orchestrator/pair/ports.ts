@@ -200,6 +200,8 @@ export interface PeerStatus {
   generation: number;
   committedEpoch: number;
   standbyReady: boolean;
+  /** A standby that cannot say yet whether it goes on, or from what: its agent has just started, or it is taking over. */
+  undecided: boolean;
   lan: "up" | "down" | "unknown";
 }
 

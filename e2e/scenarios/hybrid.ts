@@ -4,6 +4,7 @@ import type { PairView } from "../../orchestrator/agent/api-types.js";
 import type { FaultPoint } from "../../orchestrator/faults/faults.js";
 import { outageMsAround } from "../clients/latency.js";
 import type { Host } from "../runner/hosts.js";
+import { poll } from "../runner/poll.js";
 import {
   type Context,
   expectThat,
@@ -146,6 +147,26 @@ function takeoverFault(point: FaultPoint, action: "crash" | "error"): Scenario {
   };
 }
 
+/** What forked children do is not recorded yet: such an application is refused, by name, before anything is changed. */
+const manyProcesses: Scenario = {
+  name: "hybrid/many-processes-refused",
+  quick: true,
+  boundMs: 120_000,
+  run: async (context) => {
+    await context.pool.clear();
+    const service = await context.pool.fresh("tree");
+    const [primary = "alpha", standby = "beta"] = context.hosts.hosts;
+    await poll("its children run", 10_000, async () => {
+      const top = await service.docker(primary, ["top", service.name]);
+      return top.stdout.trim().split("\n").length > 2 ? true : undefined;
+    });
+    const result = await service.tryProtect(primary, standby, { mode: "hybrid" });
+    expectThat(result.exitCode === 4, `protect ended with ${result.exitCode}: ${result.stderr}`);
+    expectThat(result.stderr.includes("recording"), `another check refused: ${result.stderr}`);
+    expectThat((await context.ftctl.list(primary)).length === 0, "a pair was made");
+  },
+};
+
 const TAKEOVER_POINTS: FaultPoint[] = [
   "takeover.arm",
   "takeover.restore",
@@ -165,6 +186,7 @@ export const hybridScenarios: Scenario[] = [
   afterLossOf("agent", "primary", /main\.js agent/),
   uncovered,
   replicationCut,
+  manyProcesses,
   ...TAKEOVER_POINTS.flatMap((point) => [
     takeoverFault(point, "crash"),
     takeoverFault(point, "error"),

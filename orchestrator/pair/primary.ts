@@ -40,13 +40,14 @@ export async function startEpochs(pair: Pair): Promise<void> {
 
 /**
  * Epochs only rise. The record is written when epochs stop, so after a crash the gate knows better; where that died
- * too, the standby does: it refuses what is not after its last one.
+ * too, the standby does: it refuses what is not after its last one. One more may be on its way there (a shipper sends
+ * one at a time) and be committed after the standby was asked.
  */
 async function lastEpochKnown(pair: Pair): Promise<number> {
   await pair.refreshPeer();
   const { generation, committedEpoch } = pair.peerStatus;
   const { epoch } = await pair.requireGate().facts();
-  const ofPeer = generation === pair.record.generation ? committedEpoch : 0;
+  const ofPeer = generation === pair.record.generation ? committedEpoch + 1 : 0;
   return Math.max(pair.record.lastEpoch, epoch, ofPeer);
 }
 

@@ -109,6 +109,13 @@ describe("two hosts", () => {
     const { world, alpha, beta } = await protectedWorld();
     const committed = () => beta.pairs.all()[0]?.store?.epoch ?? 0;
     await until("some epochs", () => committed() > 40);
+    // One is under way: it is committed after the new agent has asked how far the standby is.
+    let underWay = false;
+    beta.commitMs = () => {
+      underWay = true;
+      return 20;
+    };
+    await until("a commit under way", () => underWay);
     await alpha.crashAgentAndGate();
     const before = committed();
     await until("protected again", () => alpha.pairs.all()[0]?.state === "protected");

@@ -193,8 +193,9 @@ class SimStore implements StoreControl {
   epoch = 0;
   generation = 0;
   value = 0;
+  constructor(private readonly commitMs: () => number) {}
   async commit(epoch: number, generation: number, path: string) {
-    await new Promise((resolve) => setTimeout(resolve, Math.random() * 2));
+    await new Promise((resolve) => setTimeout(resolve, this.commitMs()));
     const value = Number(path.split("=")[1] ?? 0);
     if (epoch > 0 && generation === this.generation && epoch <= this.epoch) {
       throw new FtError({
@@ -228,6 +229,8 @@ export class SimHost {
   startedByHand = false;
   /** So many of the next gates die between their first answer and their first order. */
   stillbornGates = 0;
+  /** How long this host's store takes for a commit. */
+  commitMs = () => Math.random() * 2;
   pairs = new Pairs();
   readonly disk = new Map<string, PairRecord>();
   private value = 0;
@@ -372,7 +375,7 @@ export class SimHost {
         stop: async () => {},
       }),
       openStore: async () => {
-        this.stores ??= new SimStore();
+        this.stores ??= new SimStore(() => this.commitMs());
         return this.stores;
       },
       shipper: (record) => ({

@@ -2,8 +2,10 @@
  * `make bench`: every configuration in turn, side by side in one run.
  *
  *   node main.js [--quick] [--workloads a,b] [--connections 1,50] [--epochs 15,25,50,100]
- *                [--seconds S] [--kills N] [--configurations a,b] [--no-plots] [--keep]
+ *                [--seconds S] [--kills N] [--rounds N] [--configurations a,b] [--no-plots] [--keep]
  *
+ * With --rounds every configuration has its turn N times, and the row of median throughput is kept: single turns on
+ * a shared machine differ by more than what is to be compared.
  * --quick is a smoke test of the benchmark itself (a minute or two), not a measurement.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
@@ -19,7 +21,7 @@ import { measureIdle } from "./idle.js";
 import { type BenchWorkload, buildLoadGenerator } from "./load-generator.js";
 import { commitId, describeMachine } from "./machine.js";
 import { measureOutage, measureRow } from "./measure.js";
-import type { BenchResult, BenchRow, IdleCpu } from "./rows.js";
+import { type BenchResult, type BenchRow, type IdleCpu, mediansOfTurns } from "./rows.js";
 import { table } from "./table.js";
 
 /** Kills are measured at the default epoch. */
@@ -31,6 +33,7 @@ interface Settings {
   epochs: number[];
   seconds: number;
   kills: number;
+  rounds: number;
   only: string[] | undefined;
   plots: boolean;
   keep: boolean;
@@ -47,6 +50,7 @@ function settings(): Settings {
       epochs: { type: "string" },
       seconds: { type: "string" },
       kills: { type: "string" },
+      rounds: { type: "string", default: "1" },
       configurations: { type: "string" },
       "no-plots": { type: "boolean", default: false },
       keep: { type: "boolean", default: false },
@@ -62,6 +66,7 @@ function settings(): Settings {
     epochs: numbers(values.epochs ?? (quick ? "25" : "15,25,50,100")),
     seconds: Number(values.seconds ?? (quick ? 1 : 6)),
     kills: Number(values.kills ?? (quick ? 1 : 7)),
+    rounds: Number(values.rounds),
     only: values.configurations?.split(","),
     plots: !values["no-plots"] && !quick,
     keep: values.keep,
@@ -101,8 +106,9 @@ async function bench(hosts: LabHosts, options: Settings): Promise<BenchRow[]> {
   const chosen = configurations(options.epochs).filter(
     ({ name }) => options.only === undefined || options.only.includes(name),
   );
+  const turns = Array.from({ length: options.rounds }, () => options.workloads).flat();
   const rows: BenchRow[] = [];
-  for (const workload of options.workloads) {
+  for (const workload of turns) {
     for (const configuration of chosen) {
       const what = `${workload}, ${configuration.name}${configuration.epochMs ? ` ${configuration.epochMs} ms` : ""}`;
       say(`… ${what}`);
@@ -121,7 +127,7 @@ async function bench(hosts: LabHosts, options: Settings): Promise<BenchRow[]> {
       }
     }
   }
-  return rows;
+  return mediansOfTurns(rows);
 }
 
 async function main(): Promise<void> {

@@ -7,6 +7,8 @@ export interface BenchRow {
   memoryMiB?: number;
   dirtyFraction?: number;
   throughputRps: number;
+  /** Of all turns, where there were several; the rest of the row is the turn of median throughput. */
+  throughputRangeRps?: { min: number; max: number; turns: number };
   latencyUs: { avg: number; p50: number; p99: number };
   pauseMs?: { p50: number; p99: number };
   /** Medians of what the pause consists of. */
@@ -47,6 +49,22 @@ export function median(values: number[]): number {
   const middle = Math.floor(sorted.length / 2);
   if (sorted.length === 0) return Number.NaN;
   return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+}
+
+/** One row for each configuration, workload and number of connections, in the order of their first turns. */
+export function mediansOfTurns(rows: BenchRow[]): BenchRow[] {
+  const turnsOf = new Map<string, BenchRow[]>();
+  for (const row of rows) {
+    const key = [row.configuration, row.epochMs, row.workload, row.connections].join(" ");
+    turnsOf.set(key, [...(turnsOf.get(key) ?? []), row]);
+  }
+  return [...turnsOf.values()].map((turns) => {
+    if (turns.length === 1) return turns[0]!;
+    const sorted = turns.toSorted((a, b) => a.throughputRps - b.throughputRps);
+    const [min, max] = [sorted[0]!.throughputRps, sorted.at(-1)!.throughputRps];
+    const middle = sorted[Math.floor(sorted.length / 2)]!;
+    return { ...middle, throughputRangeRps: { min, max, turns: turns.length } };
+  });
 }
 
 export const round = (value: number, digits = 1): number => Number(value.toFixed(digits));

@@ -22,7 +22,15 @@ export function table(rows: BenchRow[]): string {
   const notes = rows
     .filter(({ note }) => note)
     .map((row) => `${row.configuration}, ${row.workload}: ${row.note}`);
-  return [out.toString(), ...new Set(notes)].join("\n");
+  return [out.toString(), ...new Set(notes), ...rows.flatMap(range)].join("\n");
+}
+
+function range({ throughputRangeRps, configuration, connections }: BenchRow): string[] {
+  if (throughputRangeRps === undefined) return [];
+  const { min, max, turns } = throughputRangeRps;
+  return [
+    `${configuration}, ${connections} conn: median of ${turns} turns, ${min} to ${max} req/s`,
+  ];
 }
 
 function aligns(columns: number): ("left" | "right")[] {

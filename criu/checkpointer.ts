@@ -43,7 +43,7 @@ export interface CheckpointerOptions {
   environment?: NodeJS.ProcessEnv;
 }
 
-export const shortcuts = ["splices", "pages", "smaps", "mark"] as const;
+export const shortcuts = ["splices", "pages", "smaps", "mark", "late"] as const;
 export type Shortcut = (typeof shortcuts)[number];
 
 /** Where the pause went, in the order of a dump of one process (native/hook/phases.h). */
@@ -54,6 +54,7 @@ export const pausePhases = [
   "maps",
   "infect",
   "files",
+  "check",
   "pages",
   "core",
   "wait",
@@ -85,6 +86,8 @@ export interface DumpResult {
   criuDelayMs: number;
   /** Shortcuts that were on and could not be taken. */
   plain: Shortcut[];
+  /** Tries before this one whose freeze was late and in vain: what CRIU had read before it had changed. */
+  lateInVain: number;
   /** How written memory is found: `wp-async`, or `full` when everything is dumped. */
   tracking: string;
   /** Processes whose memory is tracked. */
@@ -249,6 +252,7 @@ function dumpResult(fields: LineFields): DumpResult {
     criuCpuMs: ms("criu_cpu"),
     criuDelayMs: ms("criu_delay"),
     plain: fields.textOr("plain", "").split(",").filter(Boolean) as Shortcut[],
+    lateInVain: fields.number("late_in_vain"),
     tracking: fields.text("tracking"),
     tracked: fields.number("tracked"),
     pages: fields.number("pages"),

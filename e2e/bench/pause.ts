@@ -94,6 +94,7 @@ function rowOf({ name, results }: Way) {
     criuCpuMs: median((one) => one.criuCpuMs),
     criuDelayMs: median((one) => one.criuDelayMs),
     plain: counted.filter((one) => one.plain.length > 0).length,
+    inVain: counted.filter((one) => one.lateInVain > 0).length,
     partsMs: Object.fromEntries(
       pausePhases.map((phase) => [phase, median((one) => one.pausePartsMs[phase])]),
     ) as Record<PausePhase, number>,
@@ -102,12 +103,12 @@ function rowOf({ name, results }: Way) {
 
 function print(rows: ReturnType<typeof rowOf>[]): void {
   const cells = (texts: string[]) => texts.map((text) => text.padStart(8)).join("");
-  const heads = ["p50", "p99", "cpu", "delay", "plain", ...pausePhases];
+  const heads = ["p50", "p99", "cpu", "delay", "plain", "in vain", ...pausePhases];
   console.log(`${"ms".padEnd(16)}${cells(heads)}`);
-  for (const { way, pauseMs, criuCpuMs, criuDelayMs, plain, partsMs } of rows) {
+  for (const { way, pauseMs, criuCpuMs, criuDelayMs, plain, inVain, partsMs } of rows) {
     const times = [pauseMs.p50, pauseMs.p99, criuCpuMs, criuDelayMs].map((ms) => ms.toFixed(2));
     const parts = pausePhases.map((phase) => partsMs[phase].toFixed(2));
-    console.log(`${way.padEnd(16)}${cells([...times, String(plain), ...parts])}`);
+    console.log(`${way.padEnd(16)}${cells([...times, String(plain), String(inVain), ...parts])}`);
   }
 }
 

@@ -30,6 +30,7 @@ enum {
 	EXIT_US_MAX = 5000000,    /* from the thaw to CRIU's exit */
 	PAGES_BYTES_MORE = 256 << 10,
 	PAGES_BYTES_MAX = 64 << 20, /* is held while CRIU is parked */
+	EARLY_MAX = 64, /* dumps with an early freeze after a late one in vain: 1, 2, 4, … */
 };
 
 /* What one dump_epoch() holds; everything in it is let go by finish(). */
@@ -40,6 +41,7 @@ struct attempt {
 	int blob;
 	struct epoch_writer *writer;
 	struct scan scan;
+	bool late;    /* the freeze may be late */
 	bool let_go;  /* CRIU was told to seize */
 	bool thawed;  /* ... and the tasks run again */
 	bool scanned; /* files_scan() was called: commit or rollback */
@@ -211,7 +213,10 @@ static int check_order(struct dumper *self, const struct dump_request *request)
 static int refresh_tracking(struct attempt *attempt)
 {
 	struct dumper *self = attempt->self;
-	if (self->tracker.mode == TRACK_FULL || tree_read(&self->tree, self->app_host_pid) != 0)
+	if (tree_read(&self->tree, self->app_host_pid) != 0)
+		return 0;
+	attempt->late = (self->shortcuts & HOOK_LATE) != 0 && self->early_left == 0 && self->tree.processes == 1;
+	if (self->tracker.mode == TRACK_FULL)
 		return 0;
 	bool whole = attempt->result->full || self->base_pages == NULL;
 	if (track_refresh(&self->tracker, self->tree.pid, self->tree.processes, whole, self->engine.images) == 0)
@@ -246,6 +251,12 @@ static int prepare(struct attempt *attempt)
 
 /* ---- frozen ---- */
 
+/* What was read before a late freeze is not so any more. */
+static int fail_moved(struct dumper *self, const char *stage, const struct hook_message *message)
+{
+	return fail(self, "moved", stage, 0, "%.*s changed while CRIU was reading", (int)sizeof message->moved, message->moved);
+}
+
 /* Waits for one message of the hook, or notes why it will not come. */
 static int await_hook(struct attempt *attempt, enum hook_kind wanted, const char *stage, struct hook_message *message)
 {
@@ -257,6 +268,8 @@ static int await_hook(struct attempt *attempt, enum hook_kind wanted, const char
 				return 0;
 			if (message->kind == HOOK_THAWED)
 				attempt->thawed = true; /* CRIU failed and undid everything */
+			if (message->kind == HOOK_MOVED)
+				(void)fail_moved(self, stage, message);
 			continue;
 		case ENGINE_EXITED:
 			attempt->thawed = true;
@@ -282,17 +295,22 @@ static int freeze(struct attempt *attempt)
 	struct dumper *self = attempt->self;
 	struct hook_message message;
 	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	attempt->monotonic_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-	attempt->result->frozen_at_us = attempt->monotonic_ns / 1000;
-	attempt->limit_at_us = attempt->result->frozen_at_us + self->freeze_limit_us;
-	if (engine_say(&self->engine, HOOK_GO, self->freeze_limit_us) != 0) {
+	attempt->limit_at_us = clock_us() + self->freeze_limit_us;
+	if (engine_go(&self->engine, self->freeze_limit_us, attempt->late) != 0) {
 		engine_drop(&self->engine, self->work);
 		return fail(self, "criu", "seize", EPIPE, "CRIU has ended while it was parked");
 	}
 	attempt->let_go = true;
-	if (await_hook(attempt, HOOK_FROZEN, "seize", &message) != 0)
+	if (await_hook(attempt, HOOK_FROZEN, "seize", &message) != 0) {
+		/* What it was reading may have gone under its hands. */
+		if (attempt->late && self->code != NULL && strcmp(self->code, "criu") == 0)
+			self->code = "moved";
 		return -1;
+	}
+	/* Nobody in the container has seen a later time. */
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	attempt->monotonic_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	attempt->result->frozen_at_us = attempt->monotonic_ns / 1000 - message.frozen_us;
 	attempt->result->freeze_us = message.frozen_us;
 	return 0;
 }
@@ -334,11 +352,15 @@ static int capture(struct attempt *attempt)
 		return fail(self, "criu", "frozen", errno, "an error was injected at dump.frozen");
 	attempt->scanned = true;
 	scan_begin(&attempt->scan);
-	if (engine_say(&self->engine, HOOK_CAPTURE, 0) != 0)
-		return fail_criu(self, "capture", "CRIU is gone");
+	/* If it is gone, it may have said why. */
+	bool told = engine_say(&self->engine, HOOK_CAPTURE, 0) == 0;
 	if (await_hook(attempt, HOOK_DETACHING, "capture", &message) != 0)
 		return -1;
+	if (!told)
+		return fail(self, "criu", "capture", EPIPE, "CRIU could not be told that the gate is marked");
 	attempt->result->criu_us = message.frozen_us;
+	if (message.stale)
+		return fail_moved(self, "capture", &message);
 	if (message.failed)
 		return fail(self, "criu", "capture", EIO, "pages were not written");
 	return await_scan(attempt);
@@ -400,7 +422,7 @@ static int thaw(struct attempt *attempt)
 	attempt->thawed = true;
 	attempt->result->pause_us = message.frozen_us;
 	attempt->result->phases = message.phases;
-	attempt->result->plain = message.plain;
+	attempt->result->plain = message.plain & (attempt->late ? UINT32_MAX : ~(uint32_t)HOOK_LATE);
 	announce_thaw(attempt);
 	if (await_exit(attempt) != 0 || check_running(attempt) != 0)
 		return -1;
@@ -510,11 +532,17 @@ static void undo_freeze(struct attempt *attempt)
 	}
 }
 
+static bool moved(const struct dumper *self)
+{
+	return self->code != NULL && strcmp(self->code, "moved") == 0;
+}
+
 static void give_back(struct attempt *attempt)
 {
 	struct dumper *self = attempt->self;
 	undo_freeze(attempt);
-	track_doubt(&self->tracker);
+	if (!moved(self))
+		track_doubt(&self->tracker); /* else no mark was looked at */
 	pages_table_free(attempt->pages);
 	attempt->pages = NULL;
 	if (attempt->let_go) {
@@ -524,7 +552,8 @@ static void give_back(struct attempt *attempt)
 			(void)fail(self, "criu", "thaw", 0, "%zu threads are still stopped", self->tree.traced);
 	}
 	if (self->engine.pid == 0 && self->engine.sequence != 0) {
-		note_log(self);
+		if (!moved(self))
+			note_log(self);
 		engine_drop(&self->engine, self->work);
 	}
 	scan_end(&attempt->scan);
@@ -566,10 +595,12 @@ static void close_attempt(struct attempt *attempt)
 		close(attempt->blob);
 }
 
-int dump_epoch(struct dumper *self, const struct dump_request *request, struct dump_result *result)
+static int try_epoch(struct dumper *self, const struct dump_request *request, struct dump_result *result)
 {
 	uint64_t from = clock_us();
+	uint32_t late_in_vain = result->late_in_vain;
 	memset(result, 0, sizeof *result);
+	result->late_in_vain = late_in_vain;
 	forget_failure(self);
 	dump_tidy(self);
 	struct attempt attempt = {
@@ -590,7 +621,25 @@ int dump_epoch(struct dumper *self, const struct dump_request *request, struct d
 	result->wall_us = clock_us() - from;
 	assert(!self->gate.marked);
 	assert(ok == (self->code == NULL));
+	if (attempt.late && ok)
+		self->early_next = 1;
+	else if (self->early_left > 0)
+		self->early_left--;
 	return ok ? 0 : -1;
+}
+
+/* A late freeze that was in vain is followed by an early one at once, and by more of them where it keeps being so. */
+int dump_epoch(struct dumper *self, const struct dump_request *request, struct dump_result *result)
+{
+	result->late_in_vain = 0;
+	int done = try_epoch(self, request, result);
+	if (done == 0 || !moved(self))
+		return done;
+	fprintf(stderr, "ftdump: epoch %" PRIu64 ": %s; the freeze comes first now\n", request->epoch, self->detail);
+	self->early_left = self->early_next > 0 ? self->early_next : 1;
+	self->early_next = self->early_left * 2 < EARLY_MAX ? self->early_left * 2 : EARLY_MAX;
+	result->late_in_vain++;
+	return try_epoch(self, request, result);
 }
 
 static int presync_into(struct attempt *attempt)

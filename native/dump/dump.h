@@ -34,6 +34,7 @@ struct dumper {
 	uint64_t freeze_limit_us, blob_bytes_max;
 	size_t log_keep;
 	uint32_t shortcuts; /* of enum hook_shortcut */
+	uint32_t early_left, early_next; /* dumps whose freeze is not late; and how many after the next in vain */
 	/* the container */
 	struct enter_container container;
 	struct enter_toolkit toolkit;
@@ -73,6 +74,7 @@ struct dump_result {
 	uint64_t processes, threads;
 	struct phases phases;
 	uint32_t plain; /* shortcuts that were not taken */
+	uint32_t late_in_vain; /* tries before this one: what was read before the freeze had changed */
 	bool full;
 	struct files_scan_stats files;
 	struct images_delta_stats images;

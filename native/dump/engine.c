@@ -126,6 +126,9 @@ static void reap(struct engine *engine)
 static bool take_message(struct engine *engine, struct hook_message *message)
 {
 	ssize_t got = recv(engine->socket, message, sizeof *message, MSG_DONTWAIT);
+	/* It ended with something of ours unread, which is told before what it had said. */
+	if (got < 0 && errno == ECONNRESET)
+		got = recv(engine->socket, message, sizeof *message, MSG_DONTWAIT);
 	if (got == (ssize_t)sizeof *message) {
 		engine->parked = message->kind == HOOK_PARKED;
 		return true;
@@ -163,13 +166,22 @@ enum engine_news engine_wait(struct engine *engine, int other, uint64_t deadline
 	}
 }
 
-int engine_say(struct engine *engine, enum hook_kind kind, uint64_t limit_us)
+static int send_message(struct engine *engine, struct hook_message message)
 {
-	struct hook_message message = { .kind = kind, .limit_us = limit_us };
 	if (engine->socket >= 0 &&
 	    send(engine->socket, &message, sizeof message, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof message)
 		return 0;
 	return -1;
+}
+
+int engine_say(struct engine *engine, enum hook_kind kind, uint64_t limit_us)
+{
+	return send_message(engine, (struct hook_message){ .kind = kind, .limit_us = limit_us });
+}
+
+int engine_go(struct engine *engine, uint64_t limit_us, bool late)
+{
+	return send_message(engine, (struct hook_message){ .kind = HOOK_GO, .limit_us = limit_us, .late = late });
 }
 
 bool engine_succeeded(const struct engine *engine)

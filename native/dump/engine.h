@@ -41,6 +41,8 @@ int engine_start(struct engine *engine, const struct engine_places *places, uint
 /* Waits for a message or the end of CRIU, and, if `other` is not -1, for that to become readable. */
 enum engine_news engine_wait(struct engine *engine, int other, uint64_t deadline_us, struct hook_message *message);
 int engine_say(struct engine *engine, enum hook_kind kind, uint64_t limit_us);
+/* GO; the freeze may be late. */
+int engine_go(struct engine *engine, uint64_t limit_us, bool late);
 bool engine_succeeded(const struct engine *engine);
 /* For one that is parked or still starting: nothing is seized, so it may simply be killed. */
 void engine_drop(struct engine *engine, int work);

@@ -104,6 +104,7 @@ static void reply_dump(const struct dump_request *request, const struct dump_res
 	line_u64(&line, "frozen_at_us", result->frozen_at_us);
 	line_u64(&line, "freeze_us", result->freeze_us);
 	line_u64(&line, "criu_us", result->criu_us);
+	line_u64(&line, "late_in_vain", result->late_in_vain);
 	line_u64(&line, "files_us", result->files_us);
 	line_u64(&line, "pack_us", result->pack_us);
 	line_u64(&line, "wall_us", result->wall_us);

@@ -13,6 +13,7 @@ static const struct {
 	{ "pages", HOOK_PAGES },
 	{ "smaps", HOOK_SMAPS },
 	{ "mark", HOOK_MARK },
+	{ "late", HOOK_LATE },
 };
 
 uint32_t shortcut_called(const char *name)

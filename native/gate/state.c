@@ -122,7 +122,9 @@ const char *gate_mark(struct gate *gate, uint64_t epoch, uint64_t connection, bo
 		return "mode";
 	if (gate->marked)
 		return "marked";
-	if (epoch < gate->epoch || epoch == UINT64_MAX)
+	/* A dump that came to nothing is tried again under its number. What was read since keeps its later stamp. */
+	bool again = gate->mode == MODE_HOLD && epoch + 1 == gate->epoch && epoch > gate->committed;
+	if ((epoch < gate->epoch && !again) || epoch == UINT64_MAX)
 		return "not-monotonic";
 	if (!ship_takes_mark(gate))
 		return "log-full";
@@ -133,7 +135,8 @@ const char *gate_mark(struct gate *gate, uint64_t epoch, uint64_t connection, bo
 	gate->marked = true;
 	gate->marked_by = connection;
 	gate->marked_ns = clock_now_ns();
-	gate->epoch = epoch;
+	if (!again)
+		gate->epoch = epoch;
 	uint64_t before = gate->count.out_frames;
 	egress_read(gate, MARK_FRAMES_MAX);
 	/* What could not be read for want of room belongs to the next epoch: later than it might be, never too early. */

@@ -1,6 +1,8 @@
 /* The libc's files, in the CRIU process: the kdat cache elsewhere, images that are prepared, and failing on demand. */
 #include "hook/hook.h"
 
+#include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -12,10 +14,13 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "hook/diag.h"
+#include "hook/late.h"
 #include "hook/pages.h"
 #include "hook/phases.h"
 #include "hook/smaps.h"
 #include "hook/splices.h"
+#include "hook/witness.h"
 
 static const char kdat_prefix[] = "/run/criu.kdat";
 
@@ -42,17 +47,28 @@ static int open_frozen(int directory, const char *path, int flags)
 static int open_common(int directory, const char *path, int flags, mode_t mode)
 {
 	char room[PATH_MAX];
+	int fd = -1;
+	if (hook.stage == STAGE_READING) {
+		enum witness_answer answer = witness_open(directory, path, flags, &fd);
+		if (answer == WITNESS_GIVEN)
+			return fd;
+		if (answer == WITNESS_UNKNOWN)
+			late_freeze();
+	}
 	if ((flags & O_CREAT) != 0 || strcmp(path, "smaps") == 0)
 		hook_await_mark();
 	if ((flags & O_CREAT) != 0 && hook_must_fail()) {
 		errno = ECANCELED;
 		return -1;
 	}
-	int fd = hook.stage == STAGE_FROZEN ? open_frozen(directory, path, flags) : -1;
+	if (hook.stage == STAGE_FROZEN)
+		fd = open_frozen(directory, path, flags);
 	if (fd < 0)
 		fd = (int)syscall(SYS_openat, directory, redirected(path, room, sizeof room), flags, mode);
 	if (hook.stage == STAGE_FROZEN && (flags & O_CREAT) != 0 && (hook.shortcuts & HOOK_SPLICES) != 0)
 		splices_image(path, fd);
+	if (hook.stage == STAGE_READING)
+		witness_opened(path, fd);
 	return fd;
 }
 
@@ -90,6 +106,34 @@ OPEN(open)
 OPEN(open64)
 OPENAT(openat)
 OPENAT(openat64)
+
+DIR *fdopendir(int fd)
+{
+	static DIR *(*real)(int);
+	if (real == NULL)
+		*(void **)&real = dlsym(RTLD_NEXT, "fdopendir");
+	DIR *list = real(fd);
+	if (hook.stage == STAGE_READING)
+		witness_listing(fd, list);
+	return list;
+}
+
+/* On x86-64 both are one and the same. */
+#define READDIR(name, type)                                                      \
+	struct type *name(DIR *list)                                             \
+	{                                                                        \
+		static struct type *(*real)(DIR *);                              \
+		if (real == NULL)                                                \
+			*(void **)&real = dlsym(RTLD_NEXT, #name);               \
+		struct type *entry = real(list);                                 \
+		if (hook.stage == STAGE_READING)                                 \
+			witness_entry(list, entry == NULL ? NULL : entry->d_name); \
+		return entry;                                                    \
+	}
+#undef readdir
+#undef readdir64
+READDIR(readdir, dirent)
+READDIR(readdir64, dirent64)
 
 int unlink(const char *path)
 {
@@ -133,5 +177,17 @@ ssize_t vmsplice(int fd, const struct iovec *vector, size_t count, unsigned flag
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
 	(void)splices_finish();
+	if (hook.stage == STAGE_READING)
+		diag_asked(fd, message);
 	return syscall(SYS_sendmsg, fd, message, flags);
+}
+
+ssize_t recvmsg(int fd, struct msghdr *message, int flags)
+{
+	ssize_t got = syscall(SYS_recvmsg, fd, message, flags);
+	int error = errno;
+	if (hook.stage == STAGE_READING)
+		diag_heard(fd, message, got);
+	errno = error;
+	return got;
 }

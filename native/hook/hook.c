@@ -13,12 +13,14 @@
  *    ends it, and so does the loss of the socket.
  *  - CRIU is never killed in that time, not even with its parent: killed half-way it would leave its parasite
  *    in a task or a socket in repair mode. It is made to fail instead, and undoes everything itself.
- *  - Each shortcut (hook/splices.h, hook/pages.h, hook/smaps.h) gives CRIU what it would have got without.
+ *  - Each shortcut (hook/splices.h, hook/pages.h, hook/smaps.h, hook/late.h) gives CRIU what it would have got without.
  *  - Without environment switches every function is the libc's own.
  */
 #include "hook/hook.h"
 
+#include "hook/filters.h"
 #include "hook/helper.h"
+#include "hook/late.h"
 #include "hook/pages.h"
 #include "hook/phases.h"
 #include "hook/smaps.h"
@@ -83,10 +85,12 @@ static void socket_lost(void)
 	hook.socket = -1;
 }
 
-static void say(enum hook_kind kind)
+void hook_say(enum hook_kind kind)
 {
 	struct hook_message message = { .kind = kind, .threads = hook.seized };
 	message.failed = !splices_whole();
+	message.stale = hook.stale;
+	memcpy(message.moved, hook.moved, sizeof message.moved);
 	if (kind == HOOK_THAWED) {
 		message.phases = phases_seen();
 		message.plain = hook.shortcuts & ~hook.used;
@@ -218,17 +222,26 @@ static void prepare_shortcuts(void)
 		(void)smaps_prepare((pid_t)hook.target);
 }
 
+void hook_freeze_begins(void)
+{
+	hook.frozen_at_us = now_us();
+	phases_begin();
+	arm_alarm(hook.limit_us);
+}
+
 static void park(void)
 {
+	bool late = false;
 	arm_alarm(0); /* CRIU's own timer runs since before it was parked */
 	prepare_shortcuts();
 	if (hook.warm)
 		warm_up();
-	say(HOOK_PARKED);
+	hook_say(HOOK_PARKED);
 	for (;;) {
 		struct hook_message message = hear(UINT64_MAX);
 		if (message.kind == HOOK_GO) {
 			hook.limit_us = message.limit_us;
+			late = message.late && (hook.shortcuts & HOOK_LATE) != 0;
 			written_load();
 			break;
 		}
@@ -236,10 +249,10 @@ static void park(void)
 			_exit(1); /* nothing is seized yet */
 	}
 	prctl(PR_SET_PDEATHSIG, 0);
+	if (late && late_begin())
+		return;
 	hook.stage = STAGE_SEIZING;
-	hook.frozen_at_us = now_us();
-	phases_begin();
-	arm_alarm(hook.limit_us);
+	hook_freeze_begins();
 }
 
 /*
@@ -253,6 +266,10 @@ void hook_await_mark(void)
 	hook.marking = false;
 	phase_enter(PHASE_MARK);
 	await_frozen(HOOK_CAPTURE);
+	if (late_is_on()) {
+		late_marked();
+		return;
+	}
 	phase_enter(PHASE_COLLECT);
 	smaps_begin(); /* not before: the mark may need the core */
 }
@@ -261,7 +278,7 @@ static void barrier(void)
 {
 	hook.stage = STAGE_FROZEN;
 	hook.marking = true;
-	say(HOOK_FROZEN);
+	hook_say(HOOK_FROZEN);
 	if ((hook.shortcuts & HOOK_MARK) == 0) {
 		hook_await_mark();
 		return;
@@ -270,13 +287,23 @@ static void barrier(void)
 	phase_enter(PHASE_COLLECT);
 }
 
+void hook_frozen_late(void)
+{
+	arm_alarm(0);
+	hook.stage = STAGE_FROZEN;
+	hook.marking = true;
+	hook.used |= HOOK_LATE | HOOK_SMAPS | HOOK_MARK; /* there is nothing left for the others to do */
+	hook_say(HOOK_FROZEN);
+}
+
 static void before_detach(void)
 {
 	hook_await_mark();
+	(void)late_settle(); /* the message says whether anything has moved */
 	hook.stage = STAGE_DETACHING;
 	(void)splices_finish(); /* the message says whether it failed */
 	phase_enter(PHASE_WAIT);
-	say(HOOK_DETACHING);
+	hook_say(HOOK_DETACHING);
 	if (!hook.aborted)
 		await_frozen(HOOK_RELEASE);
 	phase_enter(PHASE_DETACH);
@@ -289,10 +316,11 @@ static void after_detach(void)
 		return;
 	hook.stage = STAGE_THAWED;
 	phases_end();
-	say(HOOK_THAWED);
+	hook_say(HOOK_THAWED);
 	if (!pages_trim())
 		_exit(1); /* ftdump must not take the images */
 	written_save();
+	filters_save();
 }
 
 long ptrace(enum __ptrace_request request, ...)
@@ -308,26 +336,41 @@ long ptrace(enum __ptrace_request request, ...)
 	va_end(arguments);
 
 	bool watched = hook.target > 0;
-	if (request != PTRACE_DETACH)
+	long answer;
+	if (watched && hook.stage == STAGE_READING && late_ptrace((int)request, pid, address, data, &answer))
+		return answer;
+	/* After a late freeze CRIU may go on as far as its first image: until then it reads nothing that a packet changes. */
+	if (request != PTRACE_DETACH && !late_is_on())
 		hook_await_mark();
 	if (watched && request == PTRACE_PEEKSIGINFO)
 		phase_enter(PHASE_INFECT);
 	if (watched && request == PTRACE_SEIZE && pid == hook.target && hook.stage == STAGE_START)
 		park();
+	if (watched && hook.stage == STAGE_READING && late_ptrace((int)request, pid, address, data, &answer))
+		return answer;
 	if (watched && request == PTRACE_DETACH && hook.stage == STAGE_FROZEN)
 		before_detach();
 	long result = real(request, pid, address, data);
 	int error = errno;
 	if (watched && request == PTRACE_SEIZE && result == 0 && hook.stage == STAGE_SEIZING)
 		hook.seized++;
+	if (watched && hook.stage == STAGE_FROZEN)
+		filters_note((int)request, pid, address, data, result, error);
 	if (watched && request == PTRACE_DETACH && hook.stage >= STAGE_SEIZING && hook.stage != STAGE_THAWED)
 		after_detach();
 	errno = error;
 	return result;
 }
 
+pid_t wait4(pid_t pid, int *status, int options, struct rusage *usage)
+{
+	return late_wait(pid, status) ? pid : (pid_t)syscall(SYS_wait4, pid, status, options, usage);
+}
+
 unsigned alarm(unsigned seconds)
 {
+	if (hook.stage == STAGE_READING)
+		return 0; /* the freeze has an alarm of its own */
 	if (seconds == 0 && hook.stage == STAGE_SEIZING)
 		barrier();
 	struct itimerval timer = { .it_value = { .tv_sec = seconds } }, old = { 0 };

@@ -10,7 +10,7 @@
 
 #include "hook/message.h"
 
-enum hook_stage { STAGE_START, STAGE_SEIZING, STAGE_FROZEN, STAGE_DETACHING, STAGE_THAWED };
+enum hook_stage { STAGE_START, STAGE_READING, STAGE_SEIZING, STAGE_FROZEN, STAGE_DETACHING, STAGE_THAWED };
 
 struct hook {
 	const char *kdat;
@@ -20,7 +20,8 @@ struct hook {
 	unsigned shortcuts, used;
 	enum hook_stage stage;
 	unsigned seized, detached;
-	bool aborted, marking;
+	bool aborted, marking, stale;
+	char moved[HOOK_MOVED_BYTES];
 	uint64_t frozen_at_us, limit_us, check_at_us;
 };
 /* Not to be found by the program that this is preloaded into. */
@@ -30,5 +31,11 @@ extern struct hook hook __attribute__((visibility("hidden")));
 bool hook_must_fail(void) __attribute__((visibility("hidden")));
 /* Returns when the gate is marked; see hook.c for what has to wait. */
 void hook_await_mark(void) __attribute__((visibility("hidden")));
+
+/* The frozen time begins: at once, or after CRIU has read what can be compared (hook/late.h). */
+void hook_freeze_begins(void) __attribute__((visibility("hidden")));
+/* Every task is stopped, after CRIU has begun to read. */
+void hook_frozen_late(void) __attribute__((visibility("hidden")));
+void hook_say(enum hook_kind kind) __attribute__((visibility("hidden")));
 
 #endif

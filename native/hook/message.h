@@ -3,10 +3,12 @@
  * inherited SOCK_SEQPACKET pair. One message a packet.
  *
  *   hook → ftdump   PARKED    CRIU is ready and holds still just before its first PTRACE_SEIZE
- *                   FROZEN    every task is seized; nothing of sockets, memory or files has been read yet
+ *                   FROZEN    every task is seized; nothing of sockets, memory or files has been read yet, or, where the
+ *                             freeze was late, what was read is being compared with what is there now
+ *                   MOVED     what was read before a late freeze is not so any more: CRIU has ended, nothing was touched
  *                   DETACHING all is dumped; the tasks are still frozen
  *                   THAWED    the last task runs again
- *   ftdump → hook   GO        answers PARKED: seize now
+ *   ftdump → hook   GO        answers PARKED: seize now, or (late) when CRIU first needs the tasks to stand still
  *                   CAPTURE   answers FROZEN: the gate is marked, read on
  *                   RELEASE   answers DETACHING: files are captured, let the tasks run
  *                   ABORT     at any time: make CRIU fail, so that it cures and thaws the tasks itself
@@ -25,6 +27,7 @@ enum hook_kind {
 	HOOK_FROZEN = 'F',
 	HOOK_DETACHING = 'D',
 	HOOK_THAWED = 'T',
+	HOOK_MOVED = 'M',
 	HOOK_GO = 'G',
 	HOOK_CAPTURE = 'C',
 	HOOK_RELEASE = 'R',
@@ -37,14 +40,20 @@ enum hook_shortcut {
 	HOOK_PAGES = 1 << 1,   /* the image of the pages has its memory before the freeze */
 	HOOK_SMAPS = 1 << 2,   /* smaps is read by a thread beside CRIU */
 	HOOK_MARK = 1 << 3,    /* the gate is marked while CRIU lists namespaces */
-	HOOK_SHORTCUTS = HOOK_SPLICES | HOOK_PAGES | HOOK_SMAPS | HOOK_MARK,
+	HOOK_LATE = 1 << 4,    /* what can be compared afterwards is read before the freeze */
+	HOOK_SHORTCUTS = HOOK_SPLICES | HOOK_PAGES | HOOK_SMAPS | HOOK_MARK | HOOK_LATE,
 };
+
+enum { HOOK_MOVED_BYTES = 32 };
 
 struct hook_message {
 	uint32_t kind;
 	uint32_t threads;   /* seized so far */
 	uint32_t plain;     /* with THAWED: shortcuts that were on and had to be done the plain way */
 	uint32_t failed;    /* with DETACHING: pages that CRIU takes for written are not */
+	uint32_t late;      /* with GO: the freeze may be late */
+	uint32_t stale;     /* with DETACHING: what was read before the freeze is not so any more */
+	char moved[HOOK_MOVED_BYTES]; /* with MOVED, and DETACHING if stale: what, for a person */
 	uint64_t frozen_us; /* since the first PTRACE_SEIZE, by CRIU's own clock */
 	uint64_t limit_us;  /* with GO: how long the tasks may stay frozen */
 	struct phases phases; /* with THAWED */

@@ -1,5 +1,6 @@
 LIBRARIES += libfthook.so
-libfthook.so_SRCS = hook/hook.c hook/files.c hook/sockets.c hook/limits.c hook/phases.c hook/helper.c hook/splices.c hook/pages.c hook/smaps.c hook/written.c $(CRC_SRCS)
+libfthook.so_SRCS = hook/hook.c hook/files.c hook/sockets.c hook/limits.c hook/phases.c hook/helper.c hook/splices.c hook/pages.c hook/smaps.c hook/written.c \
+	hook/late.c hook/witness.c hook/diag.c hook/filters.c $(CRC_SRCS)
 libfthook.so_LDLIBS = -ldl -lpthread
 
 TESTS += hook-limits-test

@@ -14,6 +14,7 @@ enum phase {
 	PHASE_MAPS,    /* smaps, mapped files, list of descriptors */
 	PHASE_INFECT,  /* signals, rseq, the parasite in place */
 	PHASE_FILES,   /* descriptors, sockets */
+	PHASE_CHECK,   /* for the comparison of what was read before a late freeze */
 	PHASE_PAGES,   /* memory */
 	PHASE_CORE,    /* registers, threads, cure, the rest of the images */
 	PHASE_WAIT,    /* for ftdump: its scan of the files */
@@ -27,7 +28,7 @@ struct phases {
 	uint32_t delay_us;  /* CRIU could have run and did not: its core was busy with others */
 };
 
-#define PHASE_NAMES { "seize", "mark", "collect", "maps", "infect", "files", "pages", "core", "wait", "detach" }
+#define PHASE_NAMES { "seize", "mark", "collect", "maps", "infect", "files", "check", "pages", "core", "wait", "detach" }
 
 /* The frozen time begins. */
 void phases_begin(void);

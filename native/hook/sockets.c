@@ -1,7 +1,10 @@
 /* The libc's sockets, in the CRIU process: what leaves repair mode, and when. */
 #include "hook/hook.h"
 
+#include "hook/diag.h"
+
 #include <errno.h>
+#include <linux/netlink.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -19,7 +22,10 @@ enum { SEND_WINDOW_BYTES = 64 << 20 };
 int socket(int domain, int type, int protocol)
 {
 	hook_await_mark();
-	return (int)syscall(SYS_socket, domain, type, protocol);
+	int fd = (int)syscall(SYS_socket, domain, type, protocol);
+	if (hook.stage == STAGE_READING && domain == AF_NETLINK && protocol == NETLINK_SOCK_DIAG && fd >= 0)
+		diag_opened(fd);
+	return fd;
 }
 
 static int plain_setsockopt(int fd, int level, int name, const void *value, socklen_t length)

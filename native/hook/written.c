@@ -29,7 +29,10 @@
 #include "crc/crc32c.h"
 #include "enter/enter.h"
 #include "hook/areas.h"
+#include "hook/hook.h"
+#include "hook/late.h"
 #include "hook/pagemap_scan.h"
+#include "hook/witness.h"
 
 enum { REGIONS_MAX = 32768, AREAS_MAX = 1 << 20, PAGE = 4096 };
 #define FINDINGS_BYTES_MAX (256u << 20) /* of address space; touched as far as it is used */
@@ -294,12 +297,31 @@ static bool is_question(const struct pm_scan_arg *ask)
 	       ask->category_anyof_mask == dump_anyof;
 }
 
+/* CRIU looks for guard pages along with the areas; what changes nothing may be asked again later. */
+static int scan_before_freeze(int fd, struct pm_scan_arg *argument)
+{
+	struct pm_scan_arg asked = *argument;
+	int count = (int)syscall(SYS_ioctl, fd, PAGEMAP_SCAN, argument);
+	if (asked.flags == 0 && !is_question(&asked) && witness_scan(&asked, argument, count))
+		return count;
+	late_freeze();
+	*argument = asked;
+	return (int)syscall(SYS_ioctl, fd, PAGEMAP_SCAN, argument);
+}
+
 int ioctl(int fd, unsigned long request, ...)
 {
 	va_list arguments;
 	va_start(arguments, request);
 	void *argument = va_arg(arguments, void *);
 	va_end(arguments);
+	if (request == PAGEMAP_SCAN && hook.stage == STAGE_READING)
+		return scan_before_freeze(fd, argument);
+	/* What it has done to the marks could not be undone. */
+	if (request == PAGEMAP_SCAN && hook.stage == STAGE_FROZEN && !late_settle()) {
+		errno = ECANCELED;
+		return -1;
+	}
 	if (request == PAGEMAP_SCAN && written.loaded && is_question(argument)) {
 		uint32_t pid = pid_of(fd);
 		if (pid != 0 && has_area(area_at(pid, 0), pid)) {

@@ -1,0 +1,212 @@
+#include "hook/late.h"
+
+#include <errno.h>
+#include <linux/ptrace.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "hook/diag.h"
+#include "hook/filters.h"
+#include "hook/helper.h"
+#include "hook/hook.h"
+#include "hook/phases.h"
+#include "hook/witness.h"
+
+enum { TASKS_MAX = 1024, STOPPED = PTRACE_EVENT_STOP << 16 | SIGTRAP << 8 | 0x7f };
+
+static struct {
+	pid_t task[TASKS_MAX];
+	uintptr_t options[TASKS_MAX];
+	size_t tasks;
+	bool on;          /* this dump's freeze is late */
+	bool posted;      /* comparisons are under way, or not looked at yet */
+	const char *moved; /* by the comparison: what */
+} state;
+
+static long trace(int request, pid_t pid, uintptr_t address, uintptr_t data)
+{
+	return syscall(SYS_ptrace, request, pid, address, data);
+}
+
+bool late_begin(void)
+{
+	if (!witness_begin((pid_t)hook.target))
+		return false;
+	filters_load();
+	hook.stage = STAGE_READING;
+	state.on = true;
+	return true;
+}
+
+bool late_is_on(void)
+{
+	return state.on;
+}
+
+/* Nothing was touched: when a tracer ends, its tasks run on. */
+static void give_up(const char *what)
+{
+	snprintf(hook.moved, sizeof hook.moved, "%s", what);
+	hook_say(HOOK_MOVED);
+	_exit(1);
+}
+
+static size_t place_of(pid_t pid)
+{
+	for (size_t i = 0; i < state.tasks; i++)
+		if (state.task[i] == pid)
+			return i;
+	return TASKS_MAX;
+}
+
+/* ---- stopping ---- */
+
+/* As CRIU does: a signal on its way in is let through, and the stop comes after it. */
+static bool await_stop(pid_t pid)
+{
+	for (;;) {
+		int status;
+		siginfo_t info;
+		if (syscall(SYS_wait4, pid, &status, __WALL, NULL) != pid || !WIFSTOPPED(status))
+			return false; /* gone, or the time is over: the alarm interrupts */
+		if (trace(PTRACE_GETSIGINFO, pid, 0, (uintptr_t)&info) != 0)
+			return false;
+		if (info.si_code >> 8 == PTRACE_EVENT_STOP)
+			return info.si_signo == SIGTRAP; /* else it was stopped by a signal before */
+		if (trace(PTRACE_CONT, pid, 0, (uintptr_t)info.si_signo) != 0)
+			return false;
+	}
+}
+
+static void compare_rest(const struct job *job)
+{
+	(void)job;
+	const char *moved = witness_check_rest();
+	if (moved == NULL && !filters_same())
+		moved = "seccomp filters";
+	if (state.moved == NULL)
+		state.moved = moved;
+}
+
+static void compare_sockets(const struct job *job)
+{
+	(void)job;
+	const char *moved = diag_check_inet();
+	if (state.moved == NULL)
+		state.moved = moved;
+}
+
+static void post(void (*run)(const struct job *job))
+{
+	const struct job job = { .run = run };
+	state.posted = true;
+	if (!helper_post(&job))
+		run(&job);
+}
+
+void late_freeze(void)
+{
+	if (hook.stage != STAGE_READING)
+		return;
+	hook.stage = STAGE_SEIZING;
+	hook_freeze_begins();
+	for (size_t i = 0; i < state.tasks; i++)
+		if (trace(PTRACE_SEIZE, state.task[i], 0, state.options[i]) != 0 || trace(PTRACE_INTERRUPT, state.task[i], 0, 0) != 0)
+			give_up("threads");
+	for (size_t i = 0; i < state.tasks; i++)
+		if (!await_stop(state.task[i]))
+			give_up("a thread's state");
+	hook.seized = (unsigned)state.tasks;
+	hook_frozen_late();
+	phase_enter(PHASE_CHECK);
+	/* While ftdump marks the gate. Only then may CRIU put its parasite where it has seen an area. */
+	const char *moved = witness_check_first();
+	if (moved == NULL)
+		moved = diag_check_local();
+	if (moved != NULL)
+		give_up(moved);
+	phase_enter(PHASE_INFECT);
+	post(compare_rest);
+}
+
+void late_marked(void)
+{
+	if (state.on)
+		post(compare_sockets);
+}
+
+bool late_settle(void)
+{
+	if (!state.posted)
+		return state.moved == NULL;
+	phase_enter(PHASE_CHECK);
+	helper_finish();
+	phase_enter(PHASE_PAGES);
+	state.posted = false;
+	if (state.moved == NULL)
+		return true;
+	snprintf(hook.moved, sizeof hook.moved, "%s", state.moved);
+	hook.stale = hook.aborted = true;
+	return false;
+}
+
+/* ---- answering ---- */
+
+static long take(pid_t pid)
+{
+	if (state.tasks == 0 ? pid != (pid_t)hook.target : state.tasks == TASKS_MAX)
+		give_up("more threads than can be known");
+	if (!witness_thread(pid))
+		give_up("more than one process");
+	state.options[state.tasks] = 0;
+	state.task[state.tasks++] = pid;
+	return 0;
+}
+
+bool late_ptrace(int request, pid_t pid, void *address, void *data, long *result)
+{
+	size_t place = place_of(pid);
+	*result = 0;
+	if (request == PTRACE_SEIZE) {
+		*result = take(pid);
+		return true;
+	}
+	if (place == TASKS_MAX) {
+		errno = ESRCH;
+		*result = -1;
+		return true;
+	}
+	switch (request) {
+	case PTRACE_INTERRUPT:
+	case PTRACE_DETACH: /* CRIU gives up, and nothing was taken */
+		return true;
+	case PTRACE_SETOPTIONS:
+		state.options[place] = (uintptr_t)data;
+		return true;
+	case PTRACE_GETSIGINFO: {
+		siginfo_t info = { .si_signo = SIGTRAP, .si_code = SIGTRAP | PTRACE_EVENT_STOP << 8 };
+		memcpy(data, &info, sizeof info);
+		return true;
+	}
+	default:
+		break;
+	}
+	if (filters_answer(request, pid, address, data, result))
+		return true;
+	late_freeze();
+	return false;
+}
+
+bool late_wait(pid_t pid, int *status)
+{
+	if (hook.stage != STAGE_READING || place_of(pid) == TASKS_MAX)
+		return false;
+	if (status != NULL)
+		*status = STOPPED;
+	return true;
+}

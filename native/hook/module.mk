@@ -10,3 +10,11 @@ hook-limits-test_LDLIBS = -ldl
 TESTS += hook-shortcuts-test
 hook-shortcuts-test_SRCS = hook/test/shortcuts_test.c hook/helper.c hook/splices.c hook/pages.c hook/smaps.c
 hook-shortcuts-test_LDLIBS = -lpthread
+
+TESTS += hook-late-test
+hook-late-test_SRCS = hook/test/late_test.c hook/witness.c hook/diag.c hook/smaps.c hook/helper.c
+hook-late-test_LDLIBS = -lpthread
+
+FIXTURES += fidget
+fidget_SRCS = hook/test/fidget.c
+fidget_LDLIBS = -lpthread -lrt

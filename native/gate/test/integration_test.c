@@ -226,6 +226,34 @@ TEST(what_comes_after_the_mark_waits_for_the_next_epoch)
 	CHECK_STR(got, "two");
 }
 
+/* A dump that came to nothing is taken again under its number; the application ran in between. */
+TEST(what_comes_after_a_mark_waits_even_if_the_epoch_is_marked_again)
+{
+	char got[64] = "";
+	CHECK(start_holding("", NULL));
+	CHECK(establish());
+	CHECK(settle());
+	CHECK_EQ(send(served, "one", 3, 0), 3);
+	CHECK(gate_ok(&a, "mark epoch=%llu", (unsigned long long)epoch));
+	CHECK(gate_ok(&a, "thaw"));
+	CHECK_EQ(send(served, "two", 3, 0), 3);
+	CHECK(gate_reaches(&a, "held_frames", 2));
+	CHECK(gate_ok(&a, "mark epoch=%llu", (unsigned long long)epoch));
+	CHECK(gate_ok(&a, "thaw"));
+	CHECK(gate_ok(&a, "commit epoch=%llu", (unsigned long long)epoch));
+	CHECK(readable(client, WAIT_MS));
+	CHECK_EQ(recv(client, got, sizeof got, 0), 3);
+	CHECK_STR(got, "one");
+	CHECK(!readable(client, QUIET_MS));
+	CHECK(gate_ok(&a, "mark epoch=%llu", (unsigned long long)epoch + 1));
+	CHECK(gate_ok(&a, "thaw"));
+	CHECK(gate_ok(&a, "commit epoch=%llu", (unsigned long long)epoch + 1));
+	CHECK(readable(client, WAIT_MS));
+	memset(got, 0, sizeof got);
+	CHECK_EQ(recv(client, got, sizeof got, 0), 3);
+	CHECK_STR(got, "two");
+}
+
 TEST(input_waits_between_mark_and_thaw)
 {
 	char got[64] = "";
@@ -278,6 +306,10 @@ TEST(commits_and_generations_only_go_up)
 	CHECK(gate_ok(&a, "mark epoch=3"));
 	CHECK(gate_ok(&a, "thaw"));
 	CHECK(strncmp(gate_ask(&a, "commit epoch=4"), "fail code=not-marked", 20) == 0);
+	CHECK(gate_ok(&a, "mark epoch=3")); /* once more, as for a dump that came to nothing */
+	CHECK(strncmp(gate_ask(&a, "mark epoch=3"), "fail code=marked", 16) == 0);
+	CHECK(gate_ok(&a, "thaw"));
+	CHECK(strncmp(gate_ask(&a, "mark epoch=2"), "fail code=not-monotonic", 23) == 0);
 	CHECK(gate_ok(&a, "commit epoch=3"));
 	CHECK(strncmp(gate_ask(&a, "commit epoch=3"), "fail code=not-monotonic", 23) == 0);
 	CHECK(strncmp(gate_ask(&a, "commit epoch=2"), "fail code=not-monotonic", 23) == 0);
@@ -881,6 +913,7 @@ int main(void)
 	}
 	SCENE(nothing_leaves_before_its_epoch_is_committed);
 	SCENE(what_comes_after_the_mark_waits_for_the_next_epoch);
+	SCENE(what_comes_after_a_mark_waits_even_if_the_epoch_is_marked_again);
 	SCENE(input_waits_between_mark_and_thaw);
 	SCENE(the_end_of_the_marking_connection_thaws);
 	SCENE(commits_and_generations_only_go_up);

@@ -54,6 +54,12 @@ int ft_move(int from, int to)
 	return to;
 }
 
+static int close_now(int fd)
+{
+	ft_descriptor_clear(fd);
+	return REAL(close)(fd);
+}
+
 FT_PUBLIC int close(int fd)
 {
 	if (ft_kind_of(fd) == FT_UNKNOWN)
@@ -61,10 +67,14 @@ FT_PUBLIC int close(int fd)
 	FT_CALL {
 		if (mode == LOG_MODE_LIVE)
 			break;
-		/* Its turn comes before the real call: the number is free from then on. */
+		/* Its turn comes before the real call, the next one's after it: the number is free from then on. */
 		if (mode == LOG_MODE_RECORD) {
-			if (ft_put_turn(LOG_CLOSE, (uint32_t)fd, 0, 0, LOG_OBJECT_DESCRIPTORS, NULL, 0))
-				break;
+			ft_turn_begin(LOG_OBJECT_DESCRIPTORS);
+			bool done = ft_put_turn(LOG_CLOSE, (uint32_t)fd, 0, 0, LOG_OBJECT_DESCRIPTORS, NULL, 0);
+			int result = done ? close_now(fd) : 0;
+			ft_turn_end(LOG_OBJECT_DESCRIPTORS);
+			if (done)
+				return result;
 			continue;
 		}
 		const struct log_event *e = ft_take(LOG_CLOSE, (uint32_t)fd);
@@ -75,8 +85,7 @@ FT_PUBLIC int close(int fd)
 		REAL(close)(fd);
 		return (int)ft_result(e);
 	}
-	ft_descriptor_clear(fd);
-	return REAL(close)(fd);
+	return close_now(fd);
 }
 
 static void copy_descriptor(int from, int to)

@@ -1,4 +1,4 @@
-RECORDER_SRCS := $(addprefix recorder/,real.c start.c lane.c replay.c solo.c live.c objects.c checksum.c descriptors.c streams.c \
+RECORDER_SRCS := $(addprefix recorder/,real.c start.c lane.c replay.c walk.c ending.c report.c elided.c solo.c live.c objects.c checksum.c descriptors.c streams.c \
   sockets.c polls.c opens.c clocks.c locks.c threads.c process.c signals.c connections.c)
 
 LIBRARIES += libftrec.so

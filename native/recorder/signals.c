@@ -70,6 +70,16 @@ void ft_signals_replay(struct ft_thread *t, const struct log_event *e)
 	errno = error;
 }
 
+/* Those that were handled before an interrupted output returned. */
+void ft_signals_replay_coming(struct ft_thread *t)
+{
+	const struct log_event *e;
+	int error = errno;
+	while ((e = ft_peek(t)) != NULL && e->record.kind == LOG_SIGNAL && e->record.elided == t->elided)
+		ft_signals_replay(t, e);
+	errno = error;
+}
+
 /* One that comes between the last look and the blocking call would wait with it. */
 void ft_signals_kick(void)
 {

@@ -49,6 +49,13 @@ static int64_t worth(const struct ft_descriptor *d, const void *bytes, long resu
 	return result > 0 ? value : 0;
 }
 
+static bool has_room(const struct ft_thread *t, uint64_t fd)
+{
+	struct pollfd room = {(int)fd, POLLOUT, 0};
+	(void)t;
+	return REAL(poll)(&room, 1, 0) != 0;
+}
+
 static void write_again(int fd, const struct iovec *vector, int count, int64_t bytes)
 {
 	int64_t left = bytes;
@@ -56,20 +63,23 @@ static void write_again(int fd, const struct iovec *vector, int count, int64_t b
 		const char *at = vector[i].iov_base;
 		int64_t here = (int64_t)vector[i].iov_len < left ? (int64_t)vector[i].iov_len : left;
 		left -= here;
-		ft_real_begin();
 		for (int tries = 0; here > 0 && tries < 20000; tries++) {
+			ft_real_begin();
 			long done = ft_syscall(SYS_write, (long)fd, at, (long)here);
+			int error = errno;
+			ft_real_end_quietly();
 			if (done > 0) {
 				at += done;
 				here -= done;
-			} else {
+			} else if (error == EAGAIN) {
+				/* When the log has ended whoever reads goes on too, and makes room. */
 				struct timespec nap = {0, 50000};
-				if (errno != EAGAIN && errno != EINTR)
-					break;
-				ft_syscall(SYS_nanosleep, &nap, NULL);
+				if (!ft_wait_until(ft_me, has_room, (uint64_t)fd))
+					ft_syscall(SYS_nanosleep, &nap, NULL);
+			} else if (error != EINTR) {
+				return;
 			}
 		}
-		ft_real_end();
 	}
 }
 
@@ -336,11 +346,17 @@ static long sendto_call(struct transfer *w)
 /* The record is in the lane: what did the real call make of it? */
 static long output_result_again(int fd, size_t wanted)
 {
-	struct ft_thread *t = ft_me;
-	const struct log_event *e = ft_peek(t);
-	if (e == NULL || e->record.kind != LOG_OUTPUT_SHORT || e->record.object != (uint32_t)fd || e->record.elided != 0)
+	uint32_t object;
+	/* A section may have ended before the real call, or begun in it. */
+	if (ft_kind_ahead(ft_me, &object) != LOG_OUTPUT_SHORT || object != (uint32_t)fd)
 		return (long)wanted;
-	return ft_result(e);
+	const struct log_event *e = ft_take(LOG_OUTPUT_SHORT, (uint32_t)fd);
+	if (e == NULL)
+		return (long)wanted;
+	long result = ft_result(e);
+	if (result < 0 && errno == EINTR)
+		ft_signals_replay_coming(ft_me);
+	return result;
 }
 
 static void check_output(const struct log_event *e, size_t bytes, uint32_t crc)
@@ -358,7 +374,7 @@ static long output_after_record(struct transfer *w, size_t bytes)
 	ft_real_begin();
 	long result = w->call(w);
 	int error = errno;
-	ft_real_end();
+	ft_real_end_quietly();
 	if ((result != (long)bytes && !ft_put_call(LOG_OUTPUT_SHORT, (uint32_t)w->fd, result, error, NULL, 0)) ||
 	    (result == (long)bytes && ft_mode_word() == LOG_MODE_REPLAY)) {
 		/* What this call has put into the restored socket is there. */
@@ -369,6 +385,8 @@ static long output_after_record(struct transfer *w, size_t bytes)
 		errno = logged_error;
 		return logged;
 	}
+	if (result < 0 && error == EINTR)
+		ft_signals_run(ft_me);
 	errno = error;
 	return result;
 }

@@ -3,14 +3,11 @@
  * them; listeners that are placeholders are made anew; connections that are placeholders become closed ones, unless
  * somebody hands over the real ones; epoll sets get what they should watch.
  */
-#include "recorder/connections.h"
-#include "recorder/real.h"
+#include "recorder/streams.h"
 
 #include <netinet/in.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-void ft_channel_drain(int fd);
 
 static int make_listener(struct ft_descriptor *d)
 {

@@ -4,6 +4,8 @@
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
+enum { SETTLE_TRIES = 20000 };
+
 /* What the log says was read is taken out of the real channel as it arrives there, so that a writer finds room. */
 void ft_channel_drain(int fd)
 {
@@ -22,6 +24,7 @@ void ft_channel_drain(int fd)
 				d->debt = 0;
 			continue;
 		}
+		ft_backlog_flush(fd);
 		if (ft_syscall(SYS_ioctl, (long)fd, (long)FIONREAD, &there) != 0 || there <= 0)
 			return;
 		int64_t want = there < d->debt ? there : d->debt;
@@ -30,6 +33,7 @@ void ft_channel_drain(int fd)
 			return;
 		d->debt -= got;
 	}
+	ft_backlog_flush(fd);
 }
 
 int64_t ft_channel_worth(const struct ft_descriptor *d, const void *bytes, long result)
@@ -40,36 +44,47 @@ int64_t ft_channel_worth(const struct ft_descriptor *d, const void *bytes, long 
 	return result > 0 ? value : 0;
 }
 
-static bool has_room(const struct ft_thread *t, uint64_t fd)
+static bool is_flushed(const struct ft_thread *t, uint64_t fd)
 {
-	struct pollfd room = {(int)fd, POLLOUT, 0};
 	(void)t;
-	return REAL(poll)(&room, 1, 0) != 0;
+	return ft_backlog_is_empty((int)fd);
 }
 
-void ft_channel_write_again(int fd, const struct iovec *vector, int count, int64_t bytes)
+/* Before a descriptor is closed, or written to past the end of a replay: what came before it goes first. */
+void ft_channel_settle(int fd)
 {
-	int64_t left = bytes;
-	for (int i = 0; i < count && left > 0; i++) {
-		const char *at = vector[i].iov_base;
-		int64_t here = (int64_t)vector[i].iov_len < left ? (int64_t)vector[i].iov_len : left;
-		left -= here;
-		for (int tries = 0; here > 0 && tries < 20000; tries++) {
-			ft_real_begin();
-			long done = ft_syscall(SYS_write, (long)fd, at, (long)here);
-			int error = errno;
-			ft_real_end_quietly();
-			if (done > 0) {
-				at += done;
-				here -= done;
-			} else if (error == EAGAIN) {
-				/* When the log has ended whoever reads goes on too, and makes room. */
-				struct timespec nap = {0, 50000};
-				if (!ft_wait_until(ft_me, has_room, (uint64_t)fd))
-					ft_syscall(SYS_nanosleep, &nap, NULL);
-			} else if (error != EINTR) {
-				return;
-			}
+	struct timespec nap = {0, 50000};
+	if (ft_backlog_is_empty(fd))
+		return;
+	if (ft_mode_word() == LOG_MODE_REPLAY)
+		ft_wait_until(ft_me, is_flushed, (uint64_t)fd);
+	for (int tries = 0; tries < SETTLE_TRIES && !ft_backlog_is_empty(fd); tries++)
+		ft_syscall(SYS_nanosleep, &nap, NULL);
+}
+
+static void write_event(int fd, const void *value)
+{
+	ft_real_begin();
+	while (ft_syscall(SYS_write, (long)fd, value, 8L) < 0 && errno == EINTR)
+		;
+	ft_real_end_quietly();
+}
+
+/* The bytes from..to of what the application wrote. */
+void ft_channel_write_again(int fd, const struct iovec *vector, int count, size_t from, size_t to)
+{
+	struct timespec nap = {0, 50000};
+	size_t at = 0;
+	if (ft_descriptor(fd)->eventfd && from == 0) {
+		write_event(fd, vector->iov_base);
+		return;
+	}
+	for (int i = 0; i < count && at < to; at += vector[i++].iov_len) {
+		size_t begin = from > at ? from - at : 0, end = to - at < vector[i].iov_len ? to - at : vector[i].iov_len;
+		for (int tries = 0; begin < end && tries < SETTLE_TRIES; tries++) {
+			begin += ft_backlog_write(fd, (const uint8_t *)vector[i].iov_base + begin, end - begin);
+			if (begin < end) /* even the backlog is full */
+				ft_syscall(SYS_nanosleep, &nap, NULL);
 		}
 	}
 }

@@ -81,6 +81,8 @@ FT_PUBLIC int close(int fd)
 		if (e == NULL)
 			continue;
 		ft_connection_closes(fd);
+		if (ft_kind_of(fd) == FT_CHANNEL)
+			ft_channel_settle(fd);
 		ft_descriptor_clear(fd);
 		REAL(close)(fd);
 		return (int)ft_result(e);

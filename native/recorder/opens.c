@@ -157,6 +157,7 @@ static void both(const struct pair *pair, enum ft_kind kind)
 	for (int i = 0; i < 2; i++) {
 		ft_descriptor_set(pair->fd[i], kind);
 		ft_descriptor(pair->fd[i])->channel = pair->channel;
+		ft_descriptor(pair->fd[i])->side = i == 1;
 	}
 }
 

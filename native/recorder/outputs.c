@@ -44,17 +44,24 @@ static void check_output(const struct log_event *e, size_t bytes, uint32_t crc)
 
 static long output_after_record(struct transfer *w, size_t bytes)
 {
-	ft_real_begin();
-	long result = w->call(w);
-	int error = errno;
-	ft_real_end_quietly();
+	long result;
+	int error;
+	do {
+		ft_real_begin();
+		result = w->call(w);
+		error = errno;
+		ft_real_end_quietly();
+	} while (result < 0 && error == EINTR && ft_only_kicked(ft_me));
 	if ((result != (long)bytes && !ft_put_call(LOG_OUTPUT_SHORT, (uint32_t)w->fd, result, error, NULL, 0)) ||
 	    (result == (long)bytes && ft_mode_word() == LOG_MODE_REPLAY)) {
 		/* What this call has put into the restored socket is there. */
 		long logged = output_result_again(w->fd, bytes);
 		int logged_error = errno;
-		if (logged > 0)
-			ft_connection_wrote(w->fd, w->vector, w->count, result > 0 ? (size_t)result : 0, (size_t)logged);
+		size_t there = result > 0 ? (size_t)result : 0;
+		if (logged > 0 && ft_kind_of(w->fd) == FT_CHANNEL)
+			ft_channel_write_again(w->fd, w->vector, w->count, there, (size_t)logged);
+		else if (logged > 0)
+			ft_connection_wrote(w->fd, w->vector, w->count, there, (size_t)logged);
 		errno = logged_error;
 		return logged;
 	}
@@ -98,6 +105,8 @@ static long channel_out(struct transfer *w)
 	struct ft_descriptor *d = ft_descriptor(w->fd);
 	size_t bytes = ft_vector_bytes(w->vector, w->count);
 	FT_CALL {
+		if (mode != LOG_MODE_REPLAY && unlikely(!ft_backlog_is_empty(w->fd)))
+			ft_channel_settle(w->fd);
 		if (mode == LOG_MODE_LIVE)
 			return w->call(w);
 		if (mode == LOG_MODE_RECORD) {
@@ -115,7 +124,7 @@ static long channel_out(struct transfer *w)
 		long result = output_result_again(w->fd, bytes);
 		int error = errno;
 		if (result > 0)
-			ft_channel_write_again(w->fd, w->vector, w->count, result);
+			ft_channel_write_again(w->fd, w->vector, w->count, 0, (size_t)result);
 		errno = error;
 		return result;
 	}

@@ -90,6 +90,7 @@ struct ft_thread {
 	_Atomic uint32_t turn_object, turn_version;
 	ft_over *over; /* set before the activity */
 	uint64_t over_argument;
+	_Atomic bool kicked;    /* a call may have been interrupted by us alone */
 	_Atomic bool cancelled; /* replay: another thread has cancelled it; it happens where the log says, or at the end */
 	pthread_t self;
 	_Atomic uint64_t signals; /* pending for this thread, by number */
@@ -138,6 +139,7 @@ void ft_solo_reset(void);
 /* signals.c */
 void ft_signals_kick(void); /* helper: a thread that sits in a call has signals to handle */
 void ft_signals_run(struct ft_thread *t);
+bool ft_only_kicked(struct ft_thread *t); /* recording: the call that was interrupted is to be made again */
 void ft_signals_replay(struct ft_thread *t, const struct log_event *event);
 void ft_signals_replay_coming(struct ft_thread *t);
 
@@ -271,6 +273,7 @@ struct ft_descriptor {
 	bool eventfd;
 	bool nonblocking;
 	uint32_t channel;  /* object id */
+	bool side;         /* which end */
 	int32_t epoll;
 	uint32_t events;
 	uint64_t data;
@@ -297,6 +300,10 @@ void ft_descriptor_clear(int fd);
 enum ft_kind ft_descriptor_probe(int fd, const char *path); /* of a descriptor that was just opened */
 void ft_place(int fd); /* replay: puts a placeholder there */
 int ft_move(int from, int to); /* replay: an executed call's descriptor gets the number it had */
+
+/* channels.c, backlog.c */
+void ft_channel_settle(int fd);
+void ft_backlogs_flush(void);
 
 /* checksum.c */
 uint32_t ft_checksum(const void *bytes, size_t count);

@@ -55,6 +55,12 @@ void ft_signals_run(struct ft_thread *t)
 	errno = error;
 }
 
+/* The helper kicks a thread that has a signal, which may have left its call meanwhile, and be in another one. */
+bool ft_only_kicked(struct ft_thread *t)
+{
+	return t != NULL && atomic_exchange(&t->kicked, false) && atomic_load(&t->signals) == 0 && ft_mode_word() != LOG_MODE_REPLAY;
+}
+
 void ft_signals_replay(struct ft_thread *t, const struct log_event *e)
 {
 	siginfo_t info = {0};

@@ -27,7 +27,12 @@ int ft_vector_first(const struct iovec *vector, int count, size_t bytes, struct 
 /* channels.c */
 void ft_channel_drain(int fd);
 int64_t ft_channel_worth(const struct ft_descriptor *d, const void *bytes, long result);
-void ft_channel_write_again(int fd, const struct iovec *vector, int count, int64_t bytes);
+void ft_channel_write_again(int fd, const struct iovec *vector, int count, size_t from, size_t to);
+
+/* backlog.c */
+size_t ft_backlog_write(int fd, const uint8_t *bytes, size_t count); /* how much was written or kept */
+void ft_backlog_flush(int fd); /* into the channel that is read here */
+bool ft_backlog_is_empty(int fd); /* of the channel that is written to here */
 
 static inline bool ft_is_recorded(int fd)
 {

@@ -54,24 +54,18 @@ int ft_move(int from, int to)
 	return to;
 }
 
-static int close_now(int fd)
+int ft_close(int fd, int (*really)(int, void *), void *stream)
 {
-	ft_descriptor_clear(fd);
-	return REAL(close)(fd);
-}
-
-FT_PUBLIC int close(int fd)
-{
-	if (ft_kind_of(fd) == FT_UNKNOWN)
-		return REAL(close)(fd);
 	FT_CALL {
-		if (mode == LOG_MODE_LIVE)
+		if (mode == LOG_MODE_LIVE || ft_kind_of(fd) == FT_UNKNOWN)
 			break;
 		/* Its turn comes before the real call, the next one's after it: the number is free from then on. */
 		if (mode == LOG_MODE_RECORD) {
 			ft_turn_begin(LOG_OBJECT_DESCRIPTORS);
 			bool done = ft_put_turn(LOG_CLOSE, (uint32_t)fd, 0, 0, LOG_OBJECT_DESCRIPTORS, NULL, 0);
-			int result = done ? close_now(fd) : 0;
+			if (done)
+				ft_descriptor_clear(fd);
+			int result = done ? really(fd, stream) : 0;
 			ft_turn_end(LOG_OBJECT_DESCRIPTORS);
 			if (done)
 				return result;
@@ -84,11 +78,21 @@ FT_PUBLIC int close(int fd)
 		if (ft_kind_of(fd) == FT_CHANNEL)
 			ft_channel_settle(fd);
 		ft_descriptor_clear(fd);
-		REAL(close)(fd);
-		return (int)ft_result(e);
+		int result = really(fd, stream);
+		ft_done(e);
+		return result;
 	}
-	return close_now(fd);
+	ft_descriptor_clear(fd);
+	return really(fd, stream);
 }
+
+static int close_number(int fd, void *none)
+{
+	(void)none;
+	return REAL(close)(fd);
+}
+
+FT_PUBLIC int close(int fd) { return ft_kind_of(fd) == FT_UNKNOWN ? REAL(close)(fd) : ft_close(fd, close_number, NULL); }
 
 static void copy_descriptor(int from, int to)
 {

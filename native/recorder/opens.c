@@ -261,37 +261,13 @@ static FILE *open_stream(const char *path, const char *how)
 FT_PUBLIC FILE *fopen(const char *restrict path, const char *restrict how) { return open_stream(path, how); }
 FT_PUBLIC FILE *fopen64(const char *restrict path, const char *restrict how) { return open_stream(path, how); }
 
-static int close_stream_now(FILE *file, int fd)
+static int close_stream(int fd, void *file)
 {
-	ft_descriptor_clear(fd);
+	(void)fd;
 	return REAL(fclose)(file);
 }
 
-FT_PUBLIC int fclose(FILE *file)
-{
-	int fd = fileno(file);
-	FT_CALL {
-		if (mode == LOG_MODE_LIVE || ft_kind_of(fd) == FT_UNKNOWN)
-			break;
-		if (mode == LOG_MODE_RECORD) {
-			ft_turn_begin(LOG_OBJECT_DESCRIPTORS);
-			bool done = ft_put_turn(LOG_CLOSE, (uint32_t)fd, 0, 0, LOG_OBJECT_DESCRIPTORS, NULL, 0);
-			int result = done ? close_stream_now(file, fd) : 0;
-			ft_turn_end(LOG_OBJECT_DESCRIPTORS);
-			if (done)
-				return result;
-			continue;
-		}
-		const struct log_event *e = ft_take(LOG_CLOSE, (uint32_t)fd);
-		if (e == NULL)
-			continue;
-		ft_descriptor_clear(fd);
-		int result = REAL(fclose)(file);
-		ft_done(e);
-		return result;
-	}
-	return close_stream_now(file, fd);
-}
+FT_PUBLIC int fclose(FILE *file) { return ft_close(fileno(file), close_stream, file); }
 
 static bool is_input(FILE *file)
 {

@@ -28,7 +28,7 @@ static long output_result_again(int fd, size_t wanted)
 		return (long)wanted;
 	long result = ft_result(e);
 	if (result < 0 && errno == EINTR)
-		ft_signals_replay_coming(ft_me);
+		ft_signals_replay_inside(ft_me);
 	return result;
 }
 
@@ -66,7 +66,7 @@ static long output_after_record(struct transfer *w, size_t bytes)
 		return logged;
 	}
 	if (result < 0 && error == EINTR)
-		ft_signals_run(ft_me);
+		ft_signals_run_inside(ft_me);
 	errno = error;
 	return result;
 }

@@ -141,7 +141,8 @@ void ft_signals_kick(void); /* helper: a thread that sits in a call has signals 
 void ft_signals_run(struct ft_thread *t);
 bool ft_only_kicked(struct ft_thread *t); /* recording: the call that was interrupted is to be made again */
 void ft_signals_replay(struct ft_thread *t, const struct log_event *event);
-void ft_signals_replay_coming(struct ft_thread *t);
+void ft_signals_run_inside(struct ft_thread *t);
+void ft_signals_replay_inside(struct ft_thread *t);
 
 /* Where every interposed call begins: the mode for this thread. LIVE also stands for "not recorded". */
 static inline enum log_mode ft_enter(void)
@@ -298,6 +299,7 @@ static inline bool ft_is_external(int fd)
 void ft_descriptor_set(int fd, enum ft_kind kind);
 void ft_descriptor_clear(int fd);
 enum ft_kind ft_descriptor_probe(int fd, const char *path); /* of a descriptor that was just opened */
+int ft_close(int fd, int (*really)(int, void *), void *stream); /* in its turn */
 void ft_place(int fd); /* replay: puts a placeholder there */
 int ft_move(int from, int to); /* replay: an executed call's descriptor gets the number it had */
 

@@ -139,7 +139,7 @@ from_middle() {
   is_server "$name" && sleep 0.3
   for generation in $(seq "$generations"); do
     loader=""
-    if is_server "$name"; then MILLISECONDS=1000 load_of "$name" & loader=$!; fi
+    if is_server "$name"; then MILLISECONDS=2500 load_of "$name" & loader=$!; fi
     sleep "0.$((RANDOM % 4 + 1))$((RANDOM % 10))"
     if ! checkpoint "$pid"; then
       # On a slow machine a program may have ended before CRIU began.

@@ -134,7 +134,7 @@ void ft_turn_end(uint32_t object)
 /* Only who holds such a lock takes a version of it. */
 static bool is_exclusive(uint8_t kind)
 {
-	return kind == LOG_LOCK || kind == LOG_WRITE_LOCK || kind == LOG_WAIT_END;
+	return kind < 32 && (1u << LOG_LOCK | 1u << LOG_WRITE_LOCK | 1u << LOG_WAIT_END) >> kind & 1;
 }
 
 /* The version is taken only when the mode is known, or a restored thread would have taken one that it must wait for. */
@@ -163,13 +163,13 @@ bool ft_put(uint8_t kind, uint32_t object, uint64_t *words, uint32_t word_count,
 	if (unlikely(t->at == NULL || t->left < bytes) && !make_room(t, bytes))
 		return ft_mode_word() != LOG_MODE_REPLAY;
 	struct log_record record = {.kind = kind, .elided = (uint8_t)t->elided, .words = (uint16_t)(bytes / 8), .object = object};
-	bool alone = turn == FT_NO_TURN || is_exclusive(kind), held = !alone && t->holds_turn == turn + 1;
-	if (!alone && !held)
+	bool shared = turn != FT_NO_TURN && unlikely(!is_exclusive(kind)) && t->holds_turn != turn + 1;
+	if (unlikely(shared))
 		ft_turn_begin(turn);
 	enum log_mode mode = ft_mode_word();
 	if (likely(mode == LOG_MODE_RECORD) && turn != FT_NO_TURN)
 		take_version(turn, &words[word_count - 1]);
-	if (!alone && !held)
+	if (unlikely(shared))
 		ft_turn_end(turn);
 	if (unlikely(mode != LOG_MODE_RECORD))
 		return mode != LOG_MODE_REPLAY;

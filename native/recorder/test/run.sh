@@ -16,8 +16,8 @@ ways=""; names=""
 for word in "$@"; do
   case "$word" in start|middle|generations) ways="$ways $word";; *) names="$names $word";; esac
 done
-# What is not reliable yet (docs/recorder.md) is run by name or by FULL=1.
-if [ -z "$ways$names$FULL" ]; then names="clocks channels sockets"; ways="start middle"; fi
+# Short: every program, no server, one checkpoint.
+if [ -z "$ways$names$FULL" ]; then names="$PROGRAMS"; ways="start middle"; LIFE_MS="${LIFE_MS:-1200}"; fi
 ways="${ways:-start middle generations}"; names="${names:-$PROGRAMS $SERVERS}"
 
 DIR="$(mktemp -d)"; SHM="$(mktemp -d /dev/shm/recorder-XXXXXX)"; LOG="$SHM/log"
@@ -135,7 +135,7 @@ restore() { # name
 from_middle() {
   local name="$1" generations="$2" way="$3" pid digest loader after=record
   fresh
-  launch "$(MILLISECONDS=$((2500 * generations)) command_of "$name")"; pid="$(cat "$DIR/pid")"
+  launch "$(MILLISECONDS=$((${LIFE_MS:-2500} * generations)) command_of "$name")"; pid="$(cat "$DIR/pid")"
   is_server "$name" && sleep 0.3
   for generation in $(seq "$generations"); do
     loader=""

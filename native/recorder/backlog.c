@@ -16,7 +16,7 @@ enum { BACKLOGS_MAX = 64, BACKLOG_BYTES_MAX = 8 << 20, PIECE_BYTES = 4096 /* wha
 
 struct backlog {
 	_Atomic uint32_t busy;
-	uint32_t direction; /* 2 * channel + the writer's side; 0: free */
+	_Atomic uint32_t direction; /* 2 * channel + the writer's side; 0: free */
 	int fd;
 	uint8_t *bytes;
 	size_t from, to;
@@ -32,20 +32,45 @@ static void lock(_Atomic uint32_t *busy)
 
 static void unlock(_Atomic uint32_t *busy) { atomic_store_explicit(busy, 0, memory_order_release); }
 
-static struct backlog *find(uint32_t direction, bool make)
+static struct backlog *find(uint32_t direction)
 {
-	struct backlog *found = NULL;
+	for (int i = 0; i < BACKLOGS_MAX; i++)
+		if (atomic_load(&backlogs[i].direction) == direction)
+			return &backlogs[i];
+	return NULL;
+}
+
+/* An empty one changes hands only while it is locked: who locks one looks again whose it is. */
+static struct backlog *take(uint32_t direction)
+{
+	struct backlog *found;
 	lock(&table_busy);
-	for (int i = 0; i < BACKLOGS_MAX && found == NULL; i++)
-		if (backlogs[i].direction == direction)
-			found = &backlogs[i];
-	for (int i = 0; i < BACKLOGS_MAX && found == NULL && make; i++)
-		if (backlogs[i].direction == 0 || backlogs[i].from == backlogs[i].to) {
-			found = &backlogs[i];
-			found->direction = direction;
+	found = find(direction);
+	for (int i = 0; i < 2 * BACKLOGS_MAX && found == NULL; i++) {
+		struct backlog *b = &backlogs[i % BACKLOGS_MAX];
+		if ((i < BACKLOGS_MAX && b->direction != 0) || atomic_exchange(&b->busy, 1) != 0)
+			continue;
+		if (b->from == b->to) {
+			b->direction = direction;
+			found = b;
 		}
+		unlock(&b->busy);
+	}
 	unlock(&table_busy);
 	return found;
+}
+
+/* NULL: there is none, or (to write) no room for one. */
+static struct backlog *lock_of(uint32_t direction, bool make)
+{
+	struct backlog *b;
+	while ((b = make ? take(direction) : find(direction)) != NULL) {
+		lock(&b->busy);
+		if (b->direction == direction)
+			break;
+		unlock(&b->busy);
+	}
+	return b;
 }
 
 static bool has_room(int fd)
@@ -114,10 +139,9 @@ static uint32_t direction_of(int fd, bool writes)
 
 size_t ft_backlog_write(int fd, const uint8_t *bytes, size_t count)
 {
-	struct backlog *b = find(direction_of(fd, true), true);
+	struct backlog *b = lock_of(direction_of(fd, true), true);
 	if (b == NULL)
 		return write_some(fd, bytes, count);
-	lock(&b->busy);
 	flush(b);
 	size_t done = b->from == b->to ? write_some(fd, bytes, count) : 0;
 	if (done < count)
@@ -129,10 +153,9 @@ size_t ft_backlog_write(int fd, const uint8_t *bytes, size_t count)
 /* A reader has made room. */
 void ft_backlog_flush(int fd)
 {
-	struct backlog *b = atomic_load(&waiting) == 0 ? NULL : find(direction_of(fd, false), false);
+	struct backlog *b = atomic_load(&waiting) == 0 ? NULL : lock_of(direction_of(fd, false), false);
 	if (b == NULL)
 		return;
-	lock(&b->busy);
 	flush(b);
 	unlock(&b->busy);
 }
@@ -150,6 +173,6 @@ bool ft_backlog_is_empty(int fd)
 {
 	if (likely(atomic_load_explicit(&waiting, memory_order_relaxed) == 0))
 		return true;
-	struct backlog *b = find(direction_of(fd, true), false);
+	struct backlog *b = find(direction_of(fd, true));
 	return b == NULL || *(volatile size_t *)&b->from == *(volatile size_t *)&b->to;
 }

@@ -117,13 +117,13 @@ static size_t append(struct backlog *b, int fd, const uint8_t *bytes, size_t cou
 			return 0;
 		b->bytes = room;
 	}
-	if (b->from > 0) {
+	if (b->from > 0 && count > BACKLOG_BYTES_MAX - b->to) {
 		memmove(b->bytes, b->bytes + b->from, b->to - b->from);
 		b->to -= b->from;
 		b->from = 0;
 	}
 	size_t here = count < BACKLOG_BYTES_MAX - b->to ? count : BACKLOG_BYTES_MAX - b->to;
-	if (here > 0 && b->to == 0)
+	if (here > 0 && b->from == b->to)
 		atomic_fetch_add(&waiting, 1);
 	memcpy(b->bytes + b->to, bytes, here);
 	b->to += here;

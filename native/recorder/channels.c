@@ -50,16 +50,23 @@ static bool is_flushed(const struct ft_thread *t, uint64_t fd)
 	return ft_backlog_is_empty((int)fd);
 }
 
-/* Before a descriptor is closed, or written to past the end of a replay: what came before it goes first. */
-void ft_channel_settle(int fd)
+/*
+ * What was kept goes first: before a write past the end of a replay (which waits for the reader, as it would have), and
+ * before a close (which never does: what nobody reads for a second is given up).
+ */
+void ft_channel_settle(int fd, bool closes)
 {
 	struct timespec nap = {0, 50000};
 	if (ft_backlog_is_empty(fd))
 		return;
 	if (ft_mode_word() == LOG_MODE_REPLAY)
 		ft_wait_until(ft_me, is_flushed, (uint64_t)fd);
-	for (int tries = 0; tries < SETTLE_TRIES && !ft_backlog_is_empty(fd); tries++)
+	ft_real_begin();
+	for (int tries = 0; (!closes || tries < SETTLE_TRIES) && !ft_backlog_is_empty(fd); tries++) {
+		ft_backlogs_flush();
 		ft_syscall(SYS_nanosleep, &nap, NULL);
+	}
+	ft_real_end_quietly();
 }
 
 static void write_event(int fd, const void *value)

@@ -76,7 +76,7 @@ int ft_close(int fd, int (*really)(int, void *), void *stream)
 			continue;
 		ft_connection_closes(fd);
 		if (ft_kind_of(fd) == FT_CHANNEL)
-			ft_channel_settle(fd);
+			ft_channel_settle(fd, true);
 		ft_descriptor_clear(fd);
 		int result = really(fd, stream);
 		ft_done(e);

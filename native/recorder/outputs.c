@@ -106,7 +106,7 @@ static long channel_out(struct transfer *w)
 	size_t bytes = ft_vector_bytes(w->vector, w->count);
 	FT_CALL {
 		if (mode != LOG_MODE_REPLAY && unlikely(!ft_backlog_is_empty(w->fd)))
-			ft_channel_settle(w->fd);
+			ft_channel_settle(w->fd, false);
 		if (mode == LOG_MODE_LIVE)
 			return w->call(w);
 		if (mode == LOG_MODE_RECORD) {

@@ -304,7 +304,7 @@ void ft_place(int fd); /* replay: puts a placeholder there */
 int ft_move(int from, int to); /* replay: an executed call's descriptor gets the number it had */
 
 /* channels.c, backlog.c */
-void ft_channel_settle(int fd);
+void ft_channel_settle(int fd, bool closes);
 void ft_backlogs_flush(void);
 
 /* checksum.c */

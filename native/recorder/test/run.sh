@@ -120,10 +120,11 @@ checkpoint() { # pid
   criu dump -t "$1" -D "$DIR/images" --leave-stopped -o dump.log -v2 >/dev/null &&
     cp -a "$DIR/work" "$DIR/images/work" && "$FTLOG" trim "$LOG" all && inside kill -CONT -- "-$1"
 }
-restore() { # name
+# On a slow machine a program may end before CRIU begins, or before CRIU has let go of it: it gets more time.
+has_ended() { [ "$(cat "$DIR/result" 2>/dev/null)" = ok ]; }
+restore() {
   rm -rf "$DIR/work"/*; cp -a "$DIR/images/work/." "$DIR/work/"
-  criu restore -d -D "$DIR/images" -o restore.log -v2 >/dev/null && return 0
-  fail "$1: restore"; grep -i 'error (' "$DIR/images/restore.log"; return 1
+  criu restore -d -D "$DIR/images" -o restore.log -v2 >/dev/null
 }
 
 # Record, checkpoint, go on, kill, restore, replay; as often as there are generations; then let it end.
@@ -137,17 +138,17 @@ from_middle() {
     if is_server "$name"; then MILLISECONDS=2500 load_of "$name" & loader=$!; fi
     sleep "0.$((RANDOM % 4 + 1))$((RANDOM % 10))"
     if ! checkpoint "$pid"; then
-      # On a slow machine a program may have ended before CRIU began: it gets more time.
-      if [ "$(cat "$DIR/result" 2>/dev/null)" = ok ] && [ "$life" -lt 20000 ]; then
-        from_middle "$name" "$generations" "$way" $((life * 2)); return
-      fi
+      has_ended && [ "$life" -lt 20000 ] && { from_middle "$name" "$generations" "$way" $((life * 2)); return; }
       fail "$name $way: dump"; grep -i 'error (' "$DIR/images/dump.log"; end "$pid"; return
     fi
     if [ -n "$loader" ] && [ $((RANDOM % 2)) = 0 ]; then wait "$loader"; digest="$(state_of "$name")"; else sleep 0.1; digest=""; fi
     end "$pid"; [ -n "$loader" ] && wait "$loader"
     await_end "$pid"
     "$FTLOG" mode "$LOG" replay "$after"
-    restore "$name $way" || return
+    if ! restore; then
+      has_ended && [ "$life" -lt 20000 ] && { from_middle "$name" "$generations" "$way" $((life * 2)); return; }
+      fail "$name $way: restore"; grep -i 'error (' "$DIR/images/restore.log"; return
+    fi
     if ! check_report "$name" "$way $generation" "$(is_server "$name" && echo 0 || echo 1)"; then alive "$pid" && end "$pid"; return; fi
     [ -n "$digest" ] && [ "$digest" != "$(state_of "$name")" ] && { fail "$name $way: another state"; end "$pid"; return; }
   done

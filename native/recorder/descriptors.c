@@ -54,30 +54,45 @@ int ft_move(int from, int to)
 	return to;
 }
 
-FT_PUBLIC int close(int fd)
+int ft_close(int fd, int (*really)(int, void *), void *stream)
 {
-	if (ft_kind_of(fd) == FT_UNKNOWN)
-		return REAL(close)(fd);
 	FT_CALL {
-		if (mode == LOG_MODE_LIVE)
+		if (mode == LOG_MODE_LIVE || ft_kind_of(fd) == FT_UNKNOWN)
 			break;
-		/* Its turn comes before the real call: the number is free from then on. */
+		/* Its turn comes before the real call, the next one's after it: the number is free from then on. */
 		if (mode == LOG_MODE_RECORD) {
-			if (ft_put_turn(LOG_CLOSE, (uint32_t)fd, 0, 0, LOG_OBJECT_DESCRIPTORS, NULL, 0))
-				break;
+			ft_turn_begin(LOG_OBJECT_DESCRIPTORS);
+			bool done = ft_put_turn(LOG_CLOSE, (uint32_t)fd, 0, 0, LOG_OBJECT_DESCRIPTORS, NULL, 0);
+			if (done)
+				ft_descriptor_clear(fd);
+			int result = done ? really(fd, stream) : 0;
+			ft_turn_end(LOG_OBJECT_DESCRIPTORS);
+			if (done)
+				return result;
 			continue;
 		}
 		const struct log_event *e = ft_take(LOG_CLOSE, (uint32_t)fd);
 		if (e == NULL)
 			continue;
 		ft_connection_closes(fd);
+		if (ft_kind_of(fd) == FT_CHANNEL)
+			ft_channel_settle(fd, true);
 		ft_descriptor_clear(fd);
-		REAL(close)(fd);
-		return (int)ft_result(e);
+		int result = really(fd, stream);
+		ft_done(e);
+		return result;
 	}
 	ft_descriptor_clear(fd);
+	return really(fd, stream);
+}
+
+static int close_number(int fd, void *none)
+{
+	(void)none;
 	return REAL(close)(fd);
 }
+
+FT_PUBLIC int close(int fd) { return ft_kind_of(fd) == FT_UNKNOWN ? REAL(close)(fd) : ft_close(fd, close_number, NULL); }
 
 static void copy_descriptor(int from, int to)
 {

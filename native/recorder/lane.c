@@ -101,12 +101,44 @@ static void put_check(struct ft_thread *t)
 
 static bool put_pass(struct ft_thread *t)
 {
-	t->solo = atomic_load(&ft_solo_begun);
-	return ft_put_value(LOG_SOLO_PASS, 0, t->solo);
+	uint64_t before = t->solo;
+	t->solo = atomic_load(&ft_solo_begun); /* first: this record has none before it */
+	bool done = ft_put_value(LOG_SOLO_PASS, 0, t->solo);
+	if (!done)
+		t->solo = before;
+	return done;
+}
+
+/*
+ * Of an object that several threads may take a turn on at once. From here to ft_turn_end() nobody else takes one:
+ * a copy that was restored between the mode and the version must not take what another one got in the original.
+ */
+void ft_turn_begin(uint32_t object)
+{
+	if (ft_me == NULL || ft_me->holds_turn == object + 1)
+		return;
+	for (unsigned turns = 0; atomic_exchange_explicit(&ft_objects[object].busy, 1, memory_order_acquire) != 0; turns++)
+		if (turns > 100)
+			ft_syscall(SYS_sched_yield);
+	ft_me->holds_turn = object + 1;
+}
+
+void ft_turn_end(uint32_t object)
+{
+	if (ft_me == NULL)
+		return;
+	ft_me->holds_turn = 0;
+	atomic_store_explicit(&ft_objects[object].busy, 0, memory_order_release);
+}
+
+/* Only who holds such a lock takes a version of it. */
+static bool is_exclusive(uint8_t kind)
+{
+	return kind < 32 && (1u << LOG_LOCK | 1u << LOG_WRITE_LOCK | 1u << LOG_WAIT_END) >> kind & 1;
 }
 
 /* The version is taken only when the mode is known, or a restored thread would have taken one that it must wait for. */
-static void take_turn(uint32_t turn, uint64_t *word)
+static void take_version(uint32_t turn, uint64_t *word)
 {
 	struct log_sync sync;
 	memcpy(&sync, word, 8);
@@ -131,11 +163,16 @@ bool ft_put(uint8_t kind, uint32_t object, uint64_t *words, uint32_t word_count,
 	if (unlikely(t->at == NULL || t->left < bytes) && !make_room(t, bytes))
 		return ft_mode_word() != LOG_MODE_REPLAY;
 	struct log_record record = {.kind = kind, .elided = (uint8_t)t->elided, .words = (uint16_t)(bytes / 8), .object = object};
+	bool shared = turn != FT_NO_TURN && unlikely(!is_exclusive(kind)) && t->holds_turn != turn + 1;
+	if (unlikely(shared))
+		ft_turn_begin(turn);
 	enum log_mode mode = ft_mode_word();
+	if (likely(mode == LOG_MODE_RECORD) && turn != FT_NO_TURN)
+		take_version(turn, &words[word_count - 1]);
+	if (unlikely(shared))
+		ft_turn_end(turn);
 	if (unlikely(mode != LOG_MODE_RECORD))
 		return mode != LOG_MODE_REPLAY;
-	if (turn != FT_NO_TURN)
-		take_turn(turn, &words[word_count - 1]);
 	uint8_t *at = t->at;
 	memcpy(at, &record, 8);
 	at += 8;
@@ -232,6 +269,8 @@ void ft_lane_claim(uint32_t lane)
 void ft_lane_begin(struct ft_thread *t, uint32_t lane)
 {
 	t->lane = lane;
+	t->self = pthread_self();
+	atomic_store(&t->condition, NULL);
 	t->elided = 0;
 	t->in_solo = false;
 	t->peeked = false;

@@ -3,14 +3,11 @@
  * them; listeners that are placeholders are made anew; connections that are placeholders become closed ones, unless
  * somebody hands over the real ones; epoll sets get what they should watch.
  */
-#include "recorder/connections.h"
-#include "recorder/real.h"
+#include "recorder/streams.h"
 
 #include <netinet/in.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-void ft_channel_drain(int fd);
 
 static int make_listener(struct ft_descriptor *d)
 {
@@ -72,6 +69,9 @@ const char *ft_go_live(void)
 	for (int fd = 0; fd < FT_DESCRIPTORS_MAX; fd++)
 		if (ft_descriptors[fd].kind != FT_UNKNOWN)
 			make_real(fd);
+	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++)
+		if (atomic_exchange(&ft_threads[i].cancelled, false) && atomic_load(&ft_threads[i].activity) != FT_GONE)
+			REAL(pthread_cancel)(ft_threads[i].self);
 	/* Recording goes on from where each thread stands: what was not reached never happened. */
 	if (atomic_load(&ft_log.header->after_replay) == LOG_MODE_RECORD)
 		for (uint32_t i = 0; i < ft_log.lane_count; i++) {

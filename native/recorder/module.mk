@@ -1,5 +1,6 @@
-RECORDER_SRCS := $(addprefix recorder/,real.c start.c lane.c replay.c solo.c live.c objects.c checksum.c descriptors.c streams.c \
-  sockets.c polls.c opens.c clocks.c locks.c threads.c process.c signals.c connections.c)
+RECORDER_SRCS := $(addprefix recorder/,real.c start.c lane.c replay.c walk.c ending.c report.c elided.c solo.c live.c objects.c \
+  checksum.c descriptors.c inputs.c messages.c outputs.c channels.c backlog.c vectors.c sockets.c polls.c opens.c clocks.c locks.c threads.c \
+  process.c signals.c connections.c)
 
 LIBRARIES += libftrec.so
 libftrec.so_SRCS = $(RECORDER_SRCS) $(LIVE_TAKE_SRCS) log/file.c log/reader.c $(CRC_SRCS)
@@ -11,7 +12,7 @@ recorder-cost_LDLIBS = -lpthread
 recorder-load_SRCS = recorder/test/load.c
 
 # One small program per feature; test/run.sh runs each recorded, replayed from its start, and from a checkpoint.
-RECORDER_PROGRAMS := mutex rwlock condition semaphore threads clocks channels sockets children files timer
+RECORDER_PROGRAMS := mutex rwlock condition semaphore threads clocks channels sockets children files timer signals shorts pipes
 FIXTURES += $(addprefix recorder-program-,$(RECORDER_PROGRAMS))
 $(foreach name,$(RECORDER_PROGRAMS),$(eval recorder-program-$(name)_SRCS = recorder/test/programs/$(name).c))
 $(foreach name,$(RECORDER_PROGRAMS),$(eval recorder-program-$(name)_LDLIBS = -lpthread))

@@ -4,6 +4,8 @@
  */
 #include "recorder/recorder.h"
 
+#include <sys/syscall.h>
+
 enum { SLOTS = 1 << 18, PROBES_MAX = 512 };
 
 struct slot {
@@ -13,6 +15,7 @@ struct slot {
 static struct slot slots[SLOTS];
 struct ft_object ft_objects[LOG_OBJECTS_MAX];
 static _Atomic uint32_t last_id;
+static _Atomic uint32_t giving; /* somebody gives the next id, or learns one */
 
 static struct slot *slot_of(const void *address)
 {
@@ -28,13 +31,48 @@ static struct slot *slot_of(const void *address)
 	return NULL;
 }
 
-uint32_t ft_object_new(void)
+/*
+ * Ids are given by one thread at a time, which reads the mode first. A copy that was restored in between gives the same
+ * one as the original; one that was restored before gives none, and learns it from the log.
+ */
+static void begin_giving(void)
 {
-	uint32_t id = atomic_fetch_add(&last_id, 1) + 1;
+	for (unsigned turns = 0; atomic_exchange_explicit(&giving, 1, memory_order_acquire) != 0; turns++)
+		if (turns > 100)
+			ft_syscall(SYS_sched_yield);
+}
+
+static void end_giving(void) { atomic_store_explicit(&giving, 0, memory_order_release); }
+
+void ft_object_learn(uint32_t id)
+{
+	begin_giving();
+	if (atomic_load(&last_id) < id)
+		atomic_store(&last_id, id);
+	end_giving();
+}
+
+/* Gives `to` an id, if it has none: and returns what it has then. 0: this is a replay now. */
+static uint32_t give(_Atomic uint32_t *to)
+{
+	begin_giving();
+	uint32_t id = atomic_load(to);
+	if (id == 0 && ft_mode_word() != LOG_MODE_REPLAY) {
+		id = atomic_fetch_add(&last_id, 1) + 1;
+		if (id < LOG_OBJECTS_MAX)
+			atomic_store(to, id);
+	}
+	end_giving();
 	if (id < LOG_OBJECTS_MAX)
 		return id;
 	ft_lost(LOG_LOSS_OBJECTS);
 	return LOG_OBJECTS_MAX - 1;
+}
+
+uint32_t ft_object_new(void)
+{
+	_Atomic uint32_t id = 0;
+	return give(&id);
 }
 
 uint32_t ft_object_of(const void *address)
@@ -45,10 +83,7 @@ uint32_t ft_object_of(const void *address)
 		return LOG_OBJECTS_MAX - 1;
 	}
 	uint32_t id = atomic_load_explicit(&slot->id, memory_order_acquire);
-	if (id != 0)
-		return id;
-	uint32_t mine = ft_object_new();
-	return atomic_compare_exchange_strong(&slot->id, &id, mine) ? mine : id;
+	return likely(id != 0) ? id : give(&slot->id);
 }
 
 bool ft_object_is(const void *address, uint32_t id)
@@ -60,9 +95,7 @@ bool ft_object_is(const void *address, uint32_t id)
 	if (there != 0)
 		return there == id;
 	atomic_store(&slot->id, id);
-	uint32_t last = atomic_load(&last_id);
-	while (last < id && !atomic_compare_exchange_weak(&last_id, &last, id))
-		;
+	ft_object_learn(id);
 	return true;
 }
 

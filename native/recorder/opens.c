@@ -20,12 +20,12 @@ struct opening {
 	enum ft_kind becomes; /* UNKNOWN: probe */
 };
 
-static void opened(const struct opening *o, int fd)
+static void opened(const struct opening *o, int fd, uint32_t channel)
 {
 	enum ft_kind kind = o->becomes != FT_UNKNOWN ? o->becomes : ft_descriptor_probe(fd, o->path);
 	ft_descriptor_set(fd, kind);
 	if (kind == FT_CHANNEL && (unsigned)fd < FT_DESCRIPTORS_MAX) {
-		ft_descriptor(fd)->channel = ft_object_new();
+		ft_descriptor(fd)->channel = channel;
 		ft_descriptor(fd)->eventfd = true;
 	}
 }
@@ -40,7 +40,10 @@ static int open_again(const struct opening *o, const struct log_event *e)
 			ft_place(e->call.result);
 		else
 			ft_move(fd, e->call.result);
-		opened(o, e->call.result);
+		uint32_t channel = 0;
+		memcpy(&channel, e->payload, e->payload_bytes < sizeof channel ? 0 : sizeof channel);
+		ft_object_learn(channel);
+		opened(o, e->call.result, channel);
 	}
 	return (int)ft_result(e);
 }
@@ -51,14 +54,16 @@ static int make_descriptor(const struct opening *o)
 		if (mode == LOG_MODE_LIVE) {
 			int fd = o->make(o);
 			if (fd >= 0 && ft_me != NULL)
-				opened(o, fd);
+				opened(o, fd, o->becomes == FT_CHANNEL ? ft_object_new() : 0);
 			return fd;
 		}
 		if (mode == LOG_MODE_RECORD) {
 			int fd = o->make(o), error = errno;
-			if (ft_put_turn(o->kind, o->object, fd, error, LOG_OBJECT_DESCRIPTORS, NULL, 0)) {
+			bool is_channel = fd >= 0 && o->becomes == FT_CHANNEL;
+			uint32_t channel = is_channel ? ft_object_new() : 0;
+			if (ft_put_turn(o->kind, o->object, fd, error, LOG_OBJECT_DESCRIPTORS, &channel, is_channel ? sizeof channel : 0)) {
 				if (fd >= 0)
-					opened(o, fd);
+					opened(o, fd, channel);
 				errno = error;
 				return fd;
 			}
@@ -144,24 +149,26 @@ FT_PUBLIC int signalfd(int fd, const sigset_t *mask, int flags)
 
 struct pair {
 	int fd[2];
+	uint32_t channel;
 };
 
-static void both(const struct pair *pair, enum ft_kind kind, uint32_t channels[2])
+static void both(const struct pair *pair, enum ft_kind kind)
 {
 	for (int i = 0; i < 2; i++) {
 		ft_descriptor_set(pair->fd[i], kind);
-		ft_descriptor(pair->fd[i])->channel = channels[i];
+		ft_descriptor(pair->fd[i])->channel = pair->channel;
+		ft_descriptor(pair->fd[i])->side = i == 1;
 	}
 }
 
-static int make_pair(int fds[2], int (*make)(int[2], int, int, int), int a, int b, int c, bool two_ways)
+static int make_pair(int fds[2], int (*make)(int[2], int, int, int), int a, int b, int c)
 {
 	FT_CALL {
-		uint32_t channels[2];
-		struct pair pair;
+		struct pair pair = {0};
 		if (mode != LOG_MODE_REPLAY) {
 			int result = make(fds, a, b, c), error = errno;
-			pair = (struct pair){{fds[0], fds[1]}};
+			if (result == 0 && ft_me != NULL)
+				pair = (struct pair){{fds[0], fds[1]}, ft_object_new()};
 			if (mode == LOG_MODE_RECORD && !ft_put_turn(LOG_PIPE, (uint32_t)a, result, error, LOG_OBJECT_DESCRIPTORS, &pair, sizeof pair)) {
 				if (result == 0) {
 					REAL(close)(fds[0]);
@@ -169,10 +176,8 @@ static int make_pair(int fds[2], int (*make)(int[2], int, int, int), int a, int 
 				}
 				continue;
 			}
-			if (result == 0 && ft_me != NULL) {
-				channels[0] = channels[1] = ft_object_new();
-				both(&pair, FT_CHANNEL, channels);
-			}
+			if (result == 0 && ft_me != NULL)
+				both(&pair, FT_CHANNEL);
 			errno = error;
 			return result;
 		}
@@ -186,11 +191,10 @@ static int make_pair(int fds[2], int (*make)(int[2], int, int, int), int a, int 
 				fds[1] = REAL(fcntl64)(fds[1], F_DUPFD_CLOEXEC, pair.fd[1] + 1);
 			ft_move(fds[0], pair.fd[0]);
 			ft_move(fds[1], pair.fd[1]);
-			memcpy(fds, pair.fd, sizeof pair);
-			channels[0] = channels[1] = ft_object_new();
-			both(&pair, FT_CHANNEL, channels);
+			memcpy(fds, pair.fd, sizeof pair.fd);
+			ft_object_learn(pair.channel);
+			both(&pair, FT_CHANNEL);
 		}
-		(void)two_ways;
 		return (int)ft_result(e);
 	}
 }
@@ -207,11 +211,11 @@ static int make_socketpair(int fds[2], int domain, int type, int protocol)
 	return REAL(socketpair)(domain, type, protocol, fds);
 }
 
-FT_PUBLIC int pipe2(int fds[2], int flags) { return make_pair(fds, make_pipe, flags, 0, 0, false); }
-FT_PUBLIC int pipe(int fds[2]) { return make_pair(fds, make_pipe, 0, 0, 0, false); }
+FT_PUBLIC int pipe2(int fds[2], int flags) { return make_pair(fds, make_pipe, flags, 0, 0); }
+FT_PUBLIC int pipe(int fds[2]) { return make_pair(fds, make_pipe, 0, 0, 0); }
 FT_PUBLIC int socketpair(int domain, int type, int protocol, int fds[2])
 {
-	return make_pair(fds, make_socketpair, domain, type, protocol, true);
+	return make_pair(fds, make_socketpair, domain, type, protocol);
 }
 
 /* ---- streams of the C library: their own reads and writes are not seen here */
@@ -257,28 +261,13 @@ static FILE *open_stream(const char *path, const char *how)
 FT_PUBLIC FILE *fopen(const char *restrict path, const char *restrict how) { return open_stream(path, how); }
 FT_PUBLIC FILE *fopen64(const char *restrict path, const char *restrict how) { return open_stream(path, how); }
 
-FT_PUBLIC int fclose(FILE *file)
+static int close_stream(int fd, void *file)
 {
-	int fd = fileno(file);
-	FT_CALL {
-		if (mode == LOG_MODE_LIVE || ft_kind_of(fd) == FT_UNKNOWN)
-			break;
-		if (mode == LOG_MODE_RECORD) {
-			if (ft_put_turn(LOG_CLOSE, (uint32_t)fd, 0, 0, LOG_OBJECT_DESCRIPTORS, NULL, 0))
-				break;
-			continue;
-		}
-		const struct log_event *e = ft_take(LOG_CLOSE, (uint32_t)fd);
-		if (e == NULL)
-			continue;
-		ft_descriptor_clear(fd);
-		int result = REAL(fclose)(file);
-		ft_done(e);
-		return result;
-	}
-	ft_descriptor_clear(fd);
+	(void)fd;
 	return REAL(fclose)(file);
 }
+
+FT_PUBLIC int fclose(FILE *file) { return ft_close(fileno(file), close_stream, file); }
 
 static bool is_input(FILE *file)
 {

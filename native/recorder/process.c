@@ -61,9 +61,11 @@ FT_PUBLIC pid_t fork(void)
 			return child;
 		}
 		/* Restored with the child: the record names it. */
-		e = ft_take(LOG_FORK, 0);
-		if (e == NULL)
-			return child;
+		while ((e = ft_take(LOG_FORK, 0)) == NULL)
+			if (ft_mode_word() != LOG_MODE_RECORD || ft_put_turn(LOG_FORK, 0, child, error, LOG_OBJECT_DESCRIPTORS, NULL, 0)) {
+				errno = error;
+				return child;
+			}
 		remember(e->call.result, child);
 		return (pid_t)ft_result(e);
 	}

@@ -35,7 +35,7 @@
 	X(int, pthread_barrier_wait, (pthread_barrier_t *)) \
 	X(int, pthread_once, (pthread_once_t *, void (*)(void))) \
 	X(int, pthread_create, (pthread_t *, const pthread_attr_t *, void *(*)(void *), void *)) \
-	X(int, pthread_join, (pthread_t, void **)) \
+	X(int, pthread_join, (pthread_t, void **)) X(int, pthread_cancel, (pthread_t)) \
 	X(int, sem_wait, (sem_t *)) X(int, sem_trywait, (sem_t *)) X(int, sem_post, (sem_t *)) \
 	X(int, sem_timedwait, (sem_t *, const struct timespec *)) \
 	X(int, sem_init, (sem_t *, int, unsigned)) \

@@ -48,9 +48,13 @@ enum ft_activity {
 	FT_RUNS,
 	FT_IN_REAL,   /* recording: in a call that may block. Replay: in one that is executed and may block */
 	FT_AT_TURN,   /* replay: waits for an object's version */
+	FT_WAITS,     /* replay: waits for something else, see `over` */
 	FT_AT_END,    /* replay: its lane has nothing more */
 	FT_GONE,
 };
+
+struct ft_thread;
+typedef bool ft_over(const struct ft_thread *t, uint64_t argument); /* has come what the thread waits for? Asked by others too */
 
 struct ft_thread {
 	uint32_t lane;
@@ -64,7 +68,7 @@ struct ft_thread {
 	uint32_t elided;   /* acquisitions since the last record */
 	uint64_t clock_ns[FT_CLOCKS];
 	uint64_t solo;     /* the last solo section that this lane's log knows of */
-	uint64_t solo_deadline_ns;
+	uint32_t holds_turn; /* object + 1 */
 	bool in_solo;
 	/* Replay. */
 	bool peeked;
@@ -84,6 +88,11 @@ struct ft_thread {
 	_Atomic(pthread_cond_t *) condition; /* in a real wait on this one */
 	_Atomic int32_t kernel_tid;
 	_Atomic uint32_t turn_object, turn_version;
+	ft_over *over; /* set before the activity */
+	uint64_t over_argument;
+	_Atomic bool kicked;    /* a call may have been interrupted by us alone */
+	_Atomic bool cancelled; /* replay: another thread has cancelled it; it happens where the log says, or at the end */
+	pthread_t self;
 	_Atomic uint64_t signals; /* pending for this thread, by number */
 	uint32_t uses; /* of this lane */
 } __attribute__((aligned(128))); /* no two threads share a line */
@@ -108,9 +117,16 @@ static inline enum log_mode ft_mode_word(void)
 	return (enum log_mode)atomic_load_explicit(&ft_log.header->mode, memory_order_acquire);
 }
 
-/* replay.c */
+/* ending.c */
 extern _Atomic uint32_t ft_ending; /* the end of a replay is being made: nobody moves */
 void ft_run_again(struct ft_thread *t);
+/* False: the log has ended before. */
+bool ft_wait_until(struct ft_thread *t, ft_over *over, uint64_t argument);
+bool ft_wait_for_turn(struct ft_thread *t, uint32_t object, uint32_t version);
+void ft_wait_for_the_end(struct ft_thread *t); /* returns when the mode changes, or the log grows */
+void ft_replay_begins(void);
+void ft_replay_ends_if_all_still(bool settled);
+void ft_replay_exits(void); /* the application ends, as it did when it was recorded */
 
 /* solo.c */
 void ft_hold_still(struct ft_thread *t);
@@ -123,7 +139,10 @@ void ft_solo_reset(void);
 /* signals.c */
 void ft_signals_kick(void); /* helper: a thread that sits in a call has signals to handle */
 void ft_signals_run(struct ft_thread *t);
+bool ft_only_kicked(struct ft_thread *t); /* recording: the call that was interrupted is to be made again */
 void ft_signals_replay(struct ft_thread *t, const struct log_event *event);
+void ft_signals_run_inside(struct ft_thread *t);
+void ft_signals_replay_inside(struct ft_thread *t);
 
 /* Where every interposed call begins: the mode for this thread. LIVE also stands for "not recorded". */
 static inline enum log_mode ft_enter(void)
@@ -147,7 +166,8 @@ static inline void ft_real_begin(void)
 		ft_solo_finish(ft_me);
 	atomic_store_explicit(&ft_me->activity, FT_IN_REAL, memory_order_release);
 }
-static inline void ft_real_end(void)
+/* After an output: signals wait until its result is recorded (OUTPUT_SHORT belongs to its OUTPUT). */
+static inline void ft_real_end_quietly(void)
 {
 	if (ft_me == NULL)
 		return;
@@ -156,7 +176,11 @@ static inline void ft_real_end(void)
 		ft_run_again(ft_me);
 	if (unlikely(atomic_load_explicit(&ft_stop_requested, memory_order_seq_cst)))
 		ft_hold_still(ft_me);
-	if (unlikely(atomic_load_explicit(&ft_me->signals, memory_order_relaxed) != 0))
+}
+static inline void ft_real_end(void)
+{
+	ft_real_end_quietly();
+	if (ft_me != NULL && unlikely(atomic_load_explicit(&ft_me->signals, memory_order_relaxed) != 0))
 		ft_signals_run(ft_me);
 }
 
@@ -172,6 +196,9 @@ bool ft_put_call(uint8_t kind, uint32_t object, long result, int error, const vo
 bool ft_put_callv(uint8_t kind, uint32_t object, long result, int error, const struct iovec *payload, int count);
 /* A call that takes a turn on an object. One that gives something up (close, write to a pipe) is put before it is made. */
 bool ft_put_turn(uint8_t kind, uint32_t object, long result, int error, uint32_t turn, const void *payload, size_t bytes);
+/* Around a put and what must be done before the next thread's turn on the same object. */
+void ft_turn_begin(uint32_t object);
+void ft_turn_end(uint32_t object);
 void ft_lost(enum log_loss why); /* the recording ends here; the application goes on */
 void ft_lane_begin(struct ft_thread *t, uint32_t lane);
 uint32_t ft_lane_new(void); /* UINT32_MAX: none is free */
@@ -186,12 +213,17 @@ const struct log_event *ft_take(uint8_t kind, uint32_t object);
 uint8_t ft_coming(void);
 void ft_done(const struct log_event *event); /* consumed; gives the next version its turn */
 long ft_result(const struct log_event *event); /* the result, and errno; ends with ft_done() */
-bool ft_next_is_elided(const void *address); /* the acquisition that comes now was not recorded */
+
+/* walk.c */
 const struct log_event *ft_peek(struct ft_thread *t); /* NULL at the end */
 bool ft_stands_before(const struct ft_thread *t, uint64_t section);
-void ft_wait_for_the_end(struct ft_thread *t); /* returns when the mode changes, or the log grows */
-void ft_replay_begins(void);
-void ft_replay_ends_if_all_still(bool settled);
+/* The next record but those of sections (and checks), which are not consumed; its object. 0: there is none. */
+uint8_t ft_kind_ahead(const struct ft_thread *t, uint32_t *object);
+
+/* elided.c */
+bool ft_next_is_elided(const void *address); /* the acquisition that comes now was not recorded */
+
+/* report.c */
 struct ft_sides {
 	const char *what;
 	uint8_t kind;
@@ -200,7 +232,6 @@ struct ft_sides {
 };
 _Noreturn void ft_diverged(const struct ft_sides *mine, const struct log_event *logged);
 void ft_stalled(void);
-void ft_replay_exits(void); /* the application ends, as it did when it was recorded */
 _Noreturn void ft_corrupt(const char *why);
 
 /* live.c */
@@ -211,11 +242,13 @@ void ft_clocks_go_live(void);
 struct ft_object {
 	_Atomic uint32_t version;
 	_Atomic uint32_t owner; /* lane + 1 of the last to acquire it */
+	_Atomic uint32_t busy;  /* somebody is taking a version, or does what must be over before the next takes his */
 } __attribute__((aligned(64))); /* locks of different threads do not share a line; untouched ones cost nothing */
 extern struct ft_object ft_objects[LOG_OBJECTS_MAX];
-uint32_t ft_object_new(void);
+uint32_t ft_object_new(void); /* 0: this is a replay, in which it is learnt from the log */
+void ft_object_learn(uint32_t id);
 uint32_t ft_object_known(const void *address); /* 0: it has no id yet */
-uint32_t ft_object_of(const void *address); /* gives it an id if it has none */
+uint32_t ft_object_of(const void *address); /* gives it an id if it has none; 0 as above */
 bool ft_object_is(const void *address, uint32_t id); /* learns it, or says that it is another */
 void ft_object_forget(const void *address);
 
@@ -241,6 +274,7 @@ struct ft_descriptor {
 	bool eventfd;
 	bool nonblocking;
 	uint32_t channel;  /* object id */
+	bool side;         /* which end */
 	int32_t epoll;
 	uint32_t events;
 	uint64_t data;
@@ -265,8 +299,13 @@ static inline bool ft_is_external(int fd)
 void ft_descriptor_set(int fd, enum ft_kind kind);
 void ft_descriptor_clear(int fd);
 enum ft_kind ft_descriptor_probe(int fd, const char *path); /* of a descriptor that was just opened */
+int ft_close(int fd, int (*really)(int, void *), void *stream); /* in its turn */
 void ft_place(int fd); /* replay: puts a placeholder there */
 int ft_move(int from, int to); /* replay: an executed call's descriptor gets the number it had */
+
+/* channels.c, backlog.c */
+void ft_channel_settle(int fd, bool closes);
+void ft_backlogs_flush(void);
 
 /* checksum.c */
 uint32_t ft_checksum(const void *bytes, size_t count);

@@ -38,7 +38,8 @@ static void arrived(int number, siginfo_t *info, void *context)
 	atomic_fetch_or(&t->signals, 1ull << (number - 1));
 }
 
-void ft_signals_run(struct ft_thread *t)
+/* `inside`: before an interrupted output returns, after what became of it was recorded. */
+static void run_pending(struct ft_thread *t, bool inside)
 {
 	int error = errno;
 	enum log_mode mode = ft_mode_word();
@@ -47,12 +48,21 @@ void ft_signals_run(struct ft_thread *t)
 	uint64_t pending;
 	while ((pending = atomic_load(&t->signals)) != 0) {
 		int number = __builtin_ctzll(pending) + 1;
-		if (mode == LOG_MODE_RECORD && !ft_put_call(LOG_SIGNAL, (uint32_t)number, 0, 0, &last_info[number], sizeof(siginfo_t)))
+		if (mode == LOG_MODE_RECORD && !ft_put_call(LOG_SIGNAL, (uint32_t)number, inside, 0, &last_info[number], sizeof(siginfo_t)))
 			break;
 		atomic_fetch_and(&t->signals, ~(1ull << (number - 1)));
 		run_handler(number, &last_info[number]);
 	}
 	errno = error;
+}
+
+void ft_signals_run(struct ft_thread *t) { run_pending(t, false); }
+void ft_signals_run_inside(struct ft_thread *t) { run_pending(t, true); }
+
+/* The helper kicks a thread that has a signal, which may have left its call meanwhile, and be in another one. */
+bool ft_only_kicked(struct ft_thread *t)
+{
+	return t != NULL && atomic_exchange(&t->kicked, false) && atomic_load(&t->signals) == 0 && ft_mode_word() != LOG_MODE_REPLAY;
 }
 
 void ft_signals_replay(struct ft_thread *t, const struct log_event *e)
@@ -67,6 +77,15 @@ void ft_signals_replay(struct ft_thread *t, const struct log_event *e)
 	atomic_fetch_and(&t->signals, ~(1ull << (number - 1)));
 	int error = errno;
 	run_handler((int)number, &info);
+	errno = error;
+}
+
+void ft_signals_replay_inside(struct ft_thread *t)
+{
+	const struct log_event *e;
+	int error = errno;
+	while ((e = ft_peek(t)) != NULL && e->record.kind == LOG_SIGNAL && e->call.result == 1 && e->record.elided == t->elided)
+		ft_signals_replay(t, e);
 	errno = error;
 }
 

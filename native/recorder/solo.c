@@ -143,20 +143,18 @@ void ft_solo_finish(struct ft_thread *t)
 	errno = error;
 }
 
+static bool is_done(const struct ft_thread *t, uint64_t section)
+{
+	(void)t;
+	return atomic_load(&ft_solo_done) >= section;
+}
+
 /* Replay: this thread has come to the place where it stood while the section ran. */
 void ft_solo_pass(struct ft_thread *t, uint64_t section)
 {
 	t->solo = section;
 	atomic_store(&t->solo_reached, (uint32_t)section);
-	atomic_store(&t->activity, FT_IN_REAL);
-	for (unsigned turns = 0; atomic_load(&ft_solo_done) < section && ft_mode_word() == LOG_MODE_REPLAY; turns++) {
-		struct timespec nap = {0, 20000};
-		if (turns < 300)
-			ft_syscall(SYS_sched_yield);
-		else
-			ft_syscall(SYS_nanosleep, &nap, NULL);
-	}
-	ft_run_again(t);
+	ft_wait_until(t, is_done, section);
 }
 
 static bool others_have_arrived(const struct ft_thread *t, uint64_t section)
@@ -193,14 +191,8 @@ void ft_solo_replay_begin(struct ft_thread *t, bool holds_lock)
 	ft_done(e);
 	t->solo = section;
 	atomic_store(&ft_solo_begun, section);
-	atomic_store(&t->activity, FT_IN_REAL);
-	for (unsigned turns = 0; !others_have_arrived(t, section) && ft_mode_word() == LOG_MODE_REPLAY; turns++) {
-		struct timespec nap = {0, 20000};
-		if (turns < 300)
-			ft_syscall(SYS_sched_yield);
-		else
-			ft_syscall(SYS_nanosleep, &nap, NULL);
-	}
-	ft_run_again(t);
-	t->in_solo = ft_mode_word() == LOG_MODE_REPLAY;
+	t->in_solo = ft_wait_until(t, others_have_arrived, section);
+	/* The log ended before the others came. What is recorded from here on has a section that was not: it ends at once. */
+	if (!t->in_solo && ft_mode_word() == LOG_MODE_RECORD)
+		ft_put_value(LOG_SOLO_END, 0, section);
 }

@@ -150,6 +150,7 @@ static void *helper(void *unused)
 	atomic_store(&helper_tid, (int32_t)ft_syscall(SYS_gettid));
 	for (;;) {
 		ft_syscall(SYS_nanosleep, &nap, NULL);
+		ft_backlogs_flush();
 		if (ft_mode_word() == LOG_MODE_REPLAY)
 			watch_replay();
 		else
@@ -161,7 +162,12 @@ static void *helper(void *unused)
 	return NULL;
 }
 
-static void kicked(int number) { (void)number; }
+static void kicked(int number)
+{
+	(void)number;
+	if (ft_me != NULL)
+		atomic_store(&ft_me->kicked, true);
+}
 
 static int start_helper(void)
 {
@@ -178,6 +184,9 @@ static int start_helper(void)
 	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
 	pthread_attr_setstacksize(&attributes, 128 << 10);
 	int failed = REAL(pthread_create)(&thread, &attributes, helper, NULL);
+	/* An application's thread-local variables are on it too. */
+	if (failed != 0 && pthread_attr_setstacksize(&attributes, 8 << 20) == 0)
+		failed = REAL(pthread_create)(&thread, &attributes, helper, NULL);
 	pthread_attr_destroy(&attributes);
 	REAL(pthread_sigmask)(SIG_SETMASK, &before, NULL);
 	return failed;

@@ -71,10 +71,19 @@ static int create_on(uint32_t lane, pthread_t *out, const pthread_attr_t *attrib
 {
 	starts[lane].function = function;
 	starts[lane].argument = argument;
+	atomic_store(&ft_threads[lane].cancelled, false);
 	int failed = REAL(pthread_create)(out, attributes, begin, &ft_threads[lane]);
 	if (failed != 0)
 		atomic_store(&ft_threads[lane].activity, FT_GONE);
+	else if (atomic_load(&ft_threads[lane].activity) != FT_GONE)
+		ft_threads[lane].self = *out; /* it may not have begun */
 	return failed;
+}
+
+static bool is_gone(const struct ft_thread *t, uint64_t lane)
+{
+	(void)t;
+	return atomic_load(&ft_threads[lane].activity) == FT_GONE;
 }
 
 FT_PUBLIC int pthread_create(pthread_t *out, const pthread_attr_t *attributes, void *(*function)(void *), void *argument)
@@ -101,14 +110,34 @@ FT_PUBLIC int pthread_create(pthread_t *out, const pthread_attr_t *attributes, v
 		uint32_t lane = e->record.object;
 		if (lane == 0 || lane >= ft_log.lane_count)
 			ft_corrupt("a thread on a lane that does not exist");
-		while (atomic_load(&ft_threads[lane].activity) != FT_GONE && ft_mode_word() == LOG_MODE_REPLAY) {
-			struct timespec nap = {0, 20000};
-			ft_syscall(SYS_nanosleep, &nap, NULL);
-		}
+		if (!ft_wait_until(ft_me, is_gone, lane))
+			continue;
 		ft_lane_claim(lane);
 		ft_done(e);
 		return create_on(lane, out, attributes, function, argument);
 	}
+}
+
+/* The lane of a thread that has not ended, or NULL. */
+static struct ft_thread *lane_of(pthread_t thread)
+{
+	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++)
+		if (atomic_load(&ft_threads[i].activity) != FT_GONE && pthread_equal(ft_threads[i].self, thread))
+			return &ft_threads[i];
+	return NULL;
+}
+
+/*
+ * In a replay the thread is only marked: it may be behind, and must come to where it was (await_cancellation() in replay.c),
+ * or the replay must end. The mark is also made when recording, for one that is restored before it takes effect.
+ */
+FT_PUBLIC int pthread_cancel(pthread_t thread)
+{
+	enum log_mode mode = IS_RECORDED ? ft_enter() : LOG_MODE_LIVE;
+	struct ft_thread *other = mode == LOG_MODE_LIVE ? NULL : lane_of(thread);
+	if (other != NULL)
+		atomic_store(&other->cancelled, true);
+	return other != NULL && mode == LOG_MODE_REPLAY ? 0 : REAL(pthread_cancel)(thread);
 }
 
 FT_PUBLIC int pthread_join(pthread_t thread, void **value)
@@ -292,15 +321,18 @@ static void run_once(void)
 	function();
 }
 
+static bool once_is_done(const struct ft_thread *t, uint64_t control)
+{
+	(void)t;
+	return *(volatile int *)control & ONCE_IS_DONE;
+}
+
 FT_PUBLIC int pthread_once(pthread_once_t *control, void (*function)(void))
 {
 	if (!IS_RECORDED || *(volatile int *)control & ONCE_IS_DONE)
 		return REAL(pthread_once)(control, function);
 	if (ft_enter() == LOG_MODE_REPLAY && ft_coming() != LOG_ONCE_RUN)
-		while (ft_mode_word() == LOG_MODE_REPLAY && !(*(volatile int *)control & ONCE_IS_DONE)) {
-			struct timespec nap = {0, 20000};
-			ft_syscall(SYS_nanosleep, &nap, NULL);
-		}
+		ft_wait_until(ft_me, once_is_done, (uint64_t)control);
 	void (*before)(void) = once_function;
 	once_function = function;
 	int result = REAL(pthread_once)(control, run_once);

@@ -90,6 +90,8 @@ export interface DumpResult {
   lateInVain: number;
   /** How written memory is found: `wp-async`, or `full` when everything is dumped. */
   tracking: string;
+  /** Why all memory, or that of some process, is dumped whole. */
+  wholeWhy?: string;
   /** Processes whose memory is tracked. */
   tracked: number;
   /** Of private memory: present, read while frozen, and shipped. */
@@ -229,6 +231,7 @@ export class Checkpointer {
 
 function dumpResult(fields: LineFields): DumpResult {
   const ms = (name: string) => fields.number(`${name}_us`) / 1e3;
+  const wholeWhy = fields.textOr("whole_why", "");
   return {
     epoch: fields.number("epoch"),
     pauseMs: ms("pause"),
@@ -254,6 +257,7 @@ function dumpResult(fields: LineFields): DumpResult {
     plain: fields.textOr("plain", "").split(",").filter(Boolean) as Shortcut[],
     lateInVain: fields.number("late_in_vain"),
     tracking: fields.text("tracking"),
+    ...(wholeWhy === "" ? {} : { wholeWhy }),
     tracked: fields.number("tracked"),
     pages: fields.number("pages"),
     pagesDumped: fields.number("pages_dumped"),

@@ -98,6 +98,7 @@ static void line_pause(struct line_writer *line, const struct dump_result *resul
 static void reply_dump(const struct dump_request *request, const struct dump_result *result)
 {
 	struct line_writer line;
+	char why[TRACK_WHY_BYTES];
 	line_begin(&line, "ok");
 	line_u64(&line, "epoch", request->epoch);
 	line_u64(&line, "pause_us", result->pause_us);
@@ -120,6 +121,9 @@ static void reply_dump(const struct dump_request *request, const struct dump_res
 	line_pause(&line, result);
 	line_raw(&line, "tracking", dumper.tracker.mode == TRACK_WP_ASYNC ? "wp-async" : "full");
 	line_u64(&line, "tracked", track_watched(&dumper.tracker));
+	track_why_whole(&dumper.tracker, why, sizeof why);
+	if (why[0] != 0)
+		line_text(&line, "whole_why", why);
 	line_u64(&line, "pages", result->pages.pages);
 	line_u64(&line, "pages_dumped", result->pages.dumped);
 	line_u64(&line, "pages_changed", result->pages.changed + result->pages.zero);
@@ -414,11 +418,14 @@ int main(int argc, char **argv)
 	dumper.shortcuts = options.shortcuts;
 	dumper.freeze_limit_us = options.freeze_ms_max * 1000;
 	dumper.blob_bytes_max = options.blob_bytes_max;
-	int cannot = options.track ? track_probe() : ENOTSUP;
+	char why[TRACK_WHY_BYTES] = "switched off (tracking: full)";
+	int cannot = options.track ? track_probe(why, sizeof why) : ENOTSUP;
 	if (options.track && cannot != 0)
-		fprintf(stderr, "ftdump: memory is dumped whole: %s\n", strerror(cannot));
+		fprintf(stderr, "ftdump: memory is dumped whole: %s\n", why);
 	track_open(&dumper.tracker, cannot == 0 ? TRACK_WP_ASYNC : TRACK_FULL, getenv("FTDUMP_VERIFY_PAGES") != NULL);
 	dumper.tracker.refused = tell_refused;
+	if (cannot != 0)
+		snprintf(dumper.tracker.why, sizeof dumper.tracker.why, "%s", why);
 	if (hash_key_make(&dumper.page_key) != 0) {
 		fprintf(stderr, "ftdump: no randomness: %s\n", strerror(errno));
 		return 1;

@@ -274,6 +274,8 @@ async function openDumper(
         pausePartsMs: result.pausePartsMs,
         plain: result.plain,
         tracking: result.tracking,
+        ...(result.wholeWhy === undefined ? {} : { wholeWhy: result.wholeWhy }),
+        memoryBytes: result.pages * 4096,
       };
     },
     presync: (path, generation) => checkpointer.presync({ path, generation }),

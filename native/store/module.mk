@@ -7,3 +7,7 @@ ftstore_SRCS = store/main.c $(STORE_SRCS)
 TESTS += store-test
 store-test_SRCS = store/test/store_test.c files/test/trees.c $(STORE_SRCS) $(filter-out files/roots.c,$(FILES_SCAN_SRCS)) $(IMAGES_DELTA_SRCS) \
   $(filter-out files/hash.c,$(PAGES_TEST_SRCS))
+
+TESTS += store-bound-test
+store-bound-test_SRCS = store/test/bound_test.c $(STORE_SRCS)
+store-bound-test_SANITIZE := no

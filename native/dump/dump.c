@@ -477,6 +477,7 @@ static int pack_pages(struct attempt *attempt)
 	struct pages_collect collect = {
 		.images = self->engine.images, .base = attempt->result->full ? NULL : self->base_pages, .key = &self->page_key,
 		.kept = kept, .kept_count = count, .verify = self->tracker.verify, .writer = attempt->writer,
+		.packer = self->packer,
 	};
 	attempt->pages = pages_collect(&collect, &attempt->result->pages);
 	int error = errno;
@@ -702,6 +703,7 @@ void dump_stop(struct dumper *self)
 	files_close(self->files);
 	track_close(&self->tracker);
 	pages_table_free(self->base_pages);
+	pages_packer_free(self->packer);
 	if (self->base_images >= 0)
 		close(self->base_images);
 	(void)engine_remove_images(self->work, self->base_name); /* the agent removes the whole folder with the pair */

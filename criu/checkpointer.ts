@@ -40,8 +40,12 @@ export interface CheckpointerOptions {
   without?: Shortcut[];
   /** `auto`: only pages written since the last epoch are dumped, where the kernel can tell; `full` (default): all. */
   tracking?: "auto" | "full";
+  /** Of changed pages, on their way (default: `none`). */
+  compression?: Compression;
   environment?: NodeJS.ProcessEnv;
 }
+
+export type Compression = "none" | "lz4" | "zstd";
 
 export const shortcuts = ["splices", "pages", "smaps", "mark", "late"] as const;
 export type Shortcut = (typeof shortcuts)[number];
@@ -98,6 +102,9 @@ export interface DumpResult {
   pages: number;
   pagesDumped: number;
   pagesChanged: number;
+  /** Of the pages shipped as content: before and after packing. */
+  pagesRawBytes: number;
+  pagesSentBytes: number;
 }
 
 export interface DumpRequest {
@@ -262,6 +269,8 @@ function dumpResult(fields: LineFields): DumpResult {
     pages: fields.number("pages"),
     pagesDumped: fields.number("pages_dumped"),
     pagesChanged: fields.number("pages_changed"),
+    pagesRawBytes: fields.number("pages_raw_bytes"),
+    pagesSentBytes: fields.number("pages_sent_bytes"),
   };
 }
 
@@ -280,6 +289,7 @@ export function dumpArguments(options: CheckpointerOptions): string[] {
     "log-keep": options.logKeep,
     kdat: options.kdat,
     tracking: options.tracking,
+    compression: options.compression,
   };
   const named = Object.entries(fields).flatMap(([name, value]) =>
     value === undefined ? [] : [`--${name}`, String(value)],

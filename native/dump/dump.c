@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "dump/clock.h"
@@ -382,6 +383,16 @@ static void announce_thaw(struct attempt *attempt)
 	dump_event(line.text, line.length);
 }
 
+/* CRIU may say nothing of it, as when it was killed. */
+static int fail_exit(struct dumper *self)
+{
+	char how[48];
+	bool killed = WIFSIGNALED(self->engine.status);
+	snprintf(how, sizeof how, "CRIU failed, %s %d", killed ? "signal" : "status",
+		 killed ? WTERMSIG(self->engine.status) : WEXITSTATUS(self->engine.status));
+	return fail_criu(self, "exit", how);
+}
+
 static int await_exit(struct attempt *attempt)
 {
 	struct dumper *self = attempt->self;
@@ -390,7 +401,7 @@ static int await_exit(struct attempt *attempt)
 	for (;;) {
 		switch (engine_wait(&self->engine, -1, deadline, &message)) {
 		case ENGINE_EXITED:
-			return engine_succeeded(&self->engine) ? 0 : fail_criu(self, "exit", "CRIU failed");
+			return engine_succeeded(&self->engine) ? 0 : fail_exit(self);
 		case ENGINE_TIMEOUT:
 			return fail(self, "timeout", "exit", ETIMEDOUT, "CRIU did not end after the thaw");
 		default:

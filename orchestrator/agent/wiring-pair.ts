@@ -260,6 +260,8 @@ async function openDumper(
     filesBytesMax: policy.files.bufferBytesMax,
     kdat: join(config.runDir, "kdat"),
     tracking: config.tracking,
+    // A pair of an older version has none in its record.
+    compression: policy.transfer?.compression ?? "none",
     subject: `container ${record.name}`,
   });
   checkpointer.onGone(onGone);

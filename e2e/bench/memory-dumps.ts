@@ -15,6 +15,8 @@ const PAGE = 4096;
 const EVERY_MS = 25;
 /** Of each way: the first is whole, the second may follow a whole one. */
 const LEFT_OUT = 2;
+/** Beyond it a whole dump takes longer than an epoch may that has a base; without one it ships all there is. */
+const WHOLE_WITH_BASE_MIB_MAX = 2048;
 /** Whole dumps are long, and differ little. */
 const WHOLE_EPOCHS_MAX = 4;
 
@@ -112,7 +114,8 @@ async function runWay(
     await load.dirty(pages, rounds);
     await pause(EVERY_MS);
     epoch += 1;
-    const result = await checkpoints.dump({ epoch, base: epoch - 1, generation: 1, path });
+    const base = way.tracking === "full" && of.memoryMiB > WHOLE_WITH_BASE_MIB_MAX ? 0 : epoch - 1;
+    const result = await checkpoints.dump({ epoch, base, generation: 1, path });
     await rm(path, { force: true });
     return result;
   };

@@ -77,6 +77,7 @@ test-e2e: build ## real Docker, real CRIU, real faults
 
 bench: build ## performance, side by side; writes e2e/out/bench.json
 	node dist/e2e/bench/main.js
+	node dist/e2e/bench/memory.js
 
 campaign: build ## N random faults: make campaign N=100
 	node dist/e2e/campaign/main.js --runs $(N)

@@ -40,8 +40,12 @@ export interface CheckpointerOptions {
   without?: Shortcut[];
   /** `auto`: only pages written since the last epoch are dumped, where the kernel can tell; `full` (default): all. */
   tracking?: "auto" | "full";
+  /** Of changed pages, on their way (default: `none`). */
+  compression?: Compression;
   environment?: NodeJS.ProcessEnv;
 }
+
+export type Compression = "none" | "lz4" | "zstd";
 
 export const shortcuts = ["splices", "pages", "smaps", "mark", "late"] as const;
 export type Shortcut = (typeof shortcuts)[number];
@@ -90,12 +94,17 @@ export interface DumpResult {
   lateInVain: number;
   /** How written memory is found: `wp-async`, or `full` when everything is dumped. */
   tracking: string;
+  /** Why all memory, or that of some process, is dumped whole. */
+  wholeWhy?: string;
   /** Processes whose memory is tracked. */
   tracked: number;
   /** Of private memory: present, read while frozen, and shipped. */
   pages: number;
   pagesDumped: number;
   pagesChanged: number;
+  /** Of the pages shipped as content: before and after packing. */
+  pagesRawBytes: number;
+  pagesSentBytes: number;
 }
 
 export interface DumpRequest {
@@ -229,6 +238,7 @@ export class Checkpointer {
 
 function dumpResult(fields: LineFields): DumpResult {
   const ms = (name: string) => fields.number(`${name}_us`) / 1e3;
+  const wholeWhy = fields.textOr("whole_why", "");
   return {
     epoch: fields.number("epoch"),
     pauseMs: ms("pause"),
@@ -254,10 +264,13 @@ function dumpResult(fields: LineFields): DumpResult {
     plain: fields.textOr("plain", "").split(",").filter(Boolean) as Shortcut[],
     lateInVain: fields.number("late_in_vain"),
     tracking: fields.text("tracking"),
+    ...(wholeWhy === "" ? {} : { wholeWhy }),
     tracked: fields.number("tracked"),
     pages: fields.number("pages"),
     pagesDumped: fields.number("pages_dumped"),
     pagesChanged: fields.number("pages_changed"),
+    pagesRawBytes: fields.number("pages_raw_bytes"),
+    pagesSentBytes: fields.number("pages_sent_bytes"),
   };
 }
 
@@ -276,6 +289,7 @@ export function dumpArguments(options: CheckpointerOptions): string[] {
     "log-keep": options.logKeep,
     kdat: options.kdat,
     tracking: options.tracking,
+    compression: options.compression,
   };
   const named = Object.entries(fields).flatMap(([name, value]) =>
     value === undefined ? [] : [`--${name}`, String(value)],

@@ -1,7 +1,7 @@
 /**
  * Memory through epochs: a program that maps, unmaps, moves, drops, forks and writes at random (native/pages/test/churn.c), and
  * checks every page of its own, is dumped at random, restored from the standby's store, dumped again there and restored
- * again; one dump of each life fails. Every other life reads all memory at each freeze and compares it with what the tracking says.
+ * again; one dump of each life fails, and each life packs its pages in its own way. Every other life reads all memory at each freeze and compares it with what the tracking says.
  *
  *   FTCTL_MEMORY_RUNS=200 FTCTL_MEMORY_SEED=1 npx vitest run criu/memory.real
  */
@@ -9,7 +9,7 @@ import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { Checkpointer } from "./checkpointer.js";
+import { Checkpointer, type Compression } from "./checkpointer.js";
 import { openComposer } from "./composer.js";
 import { restore } from "./restorer.js";
 import { openSandbox, type Sandbox } from "./sandbox.js";
@@ -53,7 +53,11 @@ describe.runIf(usable)("memory through epochs", () => {
     return sandbox;
   }
 
-  async function dumper(of: Sandbox, environment: NodeJS.ProcessEnv): Promise<Checkpointer> {
+  async function dumper(
+    of: Sandbox,
+    compression: Compression,
+    environment: NodeJS.ProcessEnv,
+  ): Promise<Checkpointer> {
     const made = await Checkpointer.start({
       program: join(nativeDir, "bin/ftdump"),
       pair,
@@ -66,6 +70,7 @@ describe.runIf(usable)("memory through epochs", () => {
       kdat: join(folder, "kdat"),
       freezeMsMax: 5_000,
       tracking: "auto",
+      compression,
       subject: "churn",
       environment: { ...process.env, ...environment },
     });
@@ -77,12 +82,14 @@ describe.runIf(usable)("memory through epochs", () => {
   async function live(
     of: Sandbox,
     generation: number,
-    verify: boolean,
+    seed: number,
     random: (n: number) => number,
   ) {
+    const verify = (seed + generation) % 2 === 0;
     // In the middle one dump fails, after the marks of what was written have been taken away or before.
     const fault = ["dump.frozen", "dump.thawed", "dump.pack"][random(3)];
-    const checkpoints = await dumper(of, {
+    const compression = (["none", "lz4", "zstd"] as const)[(seed + generation) % 3] ?? "none";
+    const checkpoints = await dumper(of, compression, {
       FTCTL_FAULT: `${fault}:error:${1 + random(3)}`,
       ...(verify ? { FTDUMP_VERIFY_PAGES: "1" } : {}),
     });
@@ -118,7 +125,7 @@ describe.runIf(usable)("memory through epochs", () => {
       await current.start();
       await current.countsBeyond(20);
       for (let generation = 1; generation <= LIVES; generation += 1) {
-        const images = await live(current, generation, (seed + generation) % 2 === 0, random);
+        const images = await live(current, generation, seed, random);
         await current.close();
         const next = await enter(seed);
         await restore({

@@ -40,6 +40,7 @@ describe("defaults", () => {
       reprotect: "auto",
       onApplicationExit: "failover",
       files: { mounts: [], bufferBytesMax: 2 ** 30 },
+      transfer: { compression: "none" },
       hold: { heldBytesMax: 2 ** 26, queuedBytesMax: 2 ** 26 },
       onDivergence: "retry",
     });

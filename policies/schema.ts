@@ -173,6 +173,15 @@ const filesSchema = z.strictObject({
   ),
 });
 
+const transferSchema = z.strictObject({
+  compression: z
+    .enum(["none", "lz4", "zstd"])
+    .default("none")
+    .describe(
+      "How changed pages of memory are packed for the way, after the thaw. none: for links faster than a processor packs.",
+    ),
+});
+
 const holdSchema = z.strictObject({
   heldBytesMax: quantity(
     2 ** 20,
@@ -224,6 +233,7 @@ export const policySpecSchema = z
       .default("failover")
       .describe("When the application crashes. A clean exit (status 0) always stops the service."),
     files: filesSchema.prefault({}).describe("Which files belong to the epoch."),
+    transfer: transferSchema.prefault({}).describe("How epochs travel to the standby."),
     hold: holdSchema.prefault({}).describe("Bounds of the gate's buffers."),
     onDivergence: z
       .enum(["retry", "checkpoint", "stop"])

@@ -37,6 +37,8 @@ need gcc gcc
 need make make
 need /usr/include/stdio.h libc6-dev
 need /usr/include/openssl/ssl.h libssl-dev
+need /usr/include/lz4.h liblz4-dev
+need /usr/include/zstd.h libzstd-dev
 need /usr/include/linux/if_tun.h linux-libc-dev
 need /etc/ssl/certs/ca-certificates.crt ca-certificates
 [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] ||

@@ -8,7 +8,7 @@
  * a shared machine differ by more than what is to be compared.
  * --quick is a smoke test of the benchmark itself (a minute or two), not a measurement.
  */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { checkoutRoot } from "../lab/layout.js";
@@ -146,14 +146,20 @@ async function main(): Promise<void> {
   } finally {
     if (started && !options.keep) await hosts.down();
   }
+  const file = join(outFolder(), "bench.json");
+  // The memory section is a run of its own (memory.ts).
+  const memory = existsSync(file)
+    ? (JSON.parse(readFileSync(file, "utf8")) as BenchResult).memory
+    : undefined;
   const result: BenchResult = {
     machine: await describeMachine(),
     commit: await commitId(),
     idle,
     rows,
+    ...(memory === undefined ? {} : { memory }),
   };
   mkdirSync(outFolder(), { recursive: true });
-  writeFileSync(join(outFolder(), "bench.json"), `${JSON.stringify(result, null, 2)}\n`);
+  writeFileSync(file, `${JSON.stringify(result, null, 2)}\n`);
   if (options.plots) writePlots(join(checkoutRoot(), "docs/plots"), rows);
   process.stdout.write(`${table(rows)}\n`);
   process.stdout.write(

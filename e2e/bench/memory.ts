@@ -1,104 +1,98 @@
 /**
- * The pause against the size of memory, all of it dumped and only what was written, by turns in one run: a redis in throw-away
- * namespaces, without Docker, gate and standby.
+ * The memory section of the benchmark: pause against memory, dirty rate, threads and connections, of the dump alone, with CRIU's
+ * plain full dump and each shortcut switched off by turns in the same run; then the failover against memory and connections, in
+ * the lab.
  *
- *   node dist/e2e/bench/memory.js [MiB,MiB…] [epochs]
+ *   node memory.js [--sizes 10,100,1024] [--fractions 0.001,0.01,0.1] [--connections 1,100,1000] [--threads 1,4,8]
+ *                  [--epochs 20] [--turns 2] [--kills 3] [--minutes 60] [--no-plots] [--quick]
+ *
+ * Its rows replace those of the same kind in e2e/out/bench.json, so it may be run in parts. 4096 MiB has to be asked for: it
+ * takes 16 GiB in a dump, and more in the lab. --kills 0 leaves the lab out. After --minutes nothing new is begun.
+ * --quick is a smoke test of the benchmark itself, not a measurement.
  */
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { join, resolve } from "node:path";
-import { execa } from "execa";
-import { Checkpointer, type DumpResult } from "../../criu/checkpointer.js";
-import { openSandbox, type Sandbox } from "../../criu/sandbox.js";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { checkoutRoot } from "../lab/layout.js";
+import { writeMemoryPlots } from "../plots/memory-plots.js";
+import { outFolder } from "../runner/workloads.js";
+import { commitId, describeMachine } from "./machine.js";
+import { memoryCases } from "./memory-cases.js";
+import { measureDumps } from "./memory-dumps.js";
+import { measureFailovers } from "./memory-failover.js";
+import { type BenchResult, type MemoryRow, replaceMemoryRows } from "./rows.js";
+import { memoryTable } from "./table.js";
 
-const PORT = 7777;
-const EVERY_MS = 100;
-const WRITES = 20;
-const TURNS = 2;
-const VALUE_BYTES = 1_000_000;
+const { values } = parseArgs({
+  options: {
+    quick: { type: "boolean", default: false },
+    sizes: { type: "string" },
+    fractions: { type: "string" },
+    connections: { type: "string" },
+    threads: { type: "string" },
+    epochs: { type: "string" },
+    turns: { type: "string" },
+    kills: { type: "string" },
+    minutes: { type: "string", default: "60" },
+    "no-plots": { type: "boolean", default: false },
+  },
+});
+const { quick } = values;
+const numbers = (text: string) => text.split(",").filter(Boolean).map(Number);
+const say = (line: string) => process.stderr.write(`${line}\n`);
+const sizes = numbers(values.sizes ?? (quick ? "10" : "10,100,1024"));
+const connections = numbers(values.connections ?? (quick ? "1" : "1,100,1000"));
+const kills = Number(values.kills ?? (quick ? 0 : 3));
+const file = join(outFolder(), "bench.json");
 
-const nativeDir = resolve("build");
-const toolkit = process.env.FTCTL_TOOLKIT ?? resolve("build/toolkit");
-
-const ask = (of: Sandbox, ...words: string[]) =>
-  execa("nsenter", ["-t", `${of.initPid}`, "-n", "redis-cli", "-p", `${PORT}`, ...words]);
-
-const sleep = (ms: number) => new Promise((done) => setTimeout(done, ms));
-
-async function epochs(
-  of: Sandbox,
-  folder: string,
-  tracking: "auto" | "full",
-  count: number,
-): Promise<DumpResult[]> {
-  const work = await mkdtemp(join(folder, "work-"));
-  const roots = join(folder, "roots");
-  await writeFile(roots, "");
-  const checkpoints = await Checkpointer.start({
-    program: join(nativeDir, "bin/ftdump"),
-    pair: "000000000000",
-    initPid: of.initPid,
-    toolkit,
-    hook: join(nativeDir, "lib/libfthook.so"),
-    work,
-    gate: "none",
-    roots,
-    kdat: join(folder, "kdat"),
-    freezeMsMax: 30_000,
-    tracking,
-    subject: "redis",
-  });
-  const results: DumpResult[] = [];
-  for (let epoch = 1; epoch <= count + 1; epoch += 1) {
-    const path = join(folder, "blob");
-    results.push(await checkpoints.dump({ epoch, base: epoch - 1, generation: 1, path }));
-    for (let write = 0; write < WRITES; write += 1) {
-      await ask(of, "SETRANGE", `key:${write}`, `${(epoch * 4_099) % 500_000}`, `${epoch}`);
-    }
-    await sleep(EVERY_MS);
-  }
-  await checkpoints.stop();
-  return results.slice(1); // the first is whole in either way
+async function keep(rows: MemoryRow[]): Promise<MemoryRow[]> {
+  const old: BenchResult = existsSync(file)
+    ? (JSON.parse(readFileSync(file, "utf8")) as BenchResult)
+    : { machine: await describeMachine(), commit: await commitId(), rows: [] };
+  const memory = replaceMemoryRows(old.memory ?? [], rows);
+  mkdirSync(outFolder(), { recursive: true });
+  writeFileSync(file, `${JSON.stringify({ ...old, memory }, null, 2)}\n`);
+  return memory;
 }
 
-const median = (numbers: number[]) =>
-  numbers.sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN;
-
-async function measure(mib: number, count: number): Promise<void> {
-  const folder = await mkdtemp("/dev/shm/ft-memory-");
-  const sandbox = await openSandbox({
-    nativeDir,
-    program: "redis-server",
-    probeArguments: ["--port", `${PORT}`, "--save", "", "--enable-debug-command", "yes"],
+async function main(): Promise<void> {
+  const untilMs = Date.now() + Number(values.minutes) * 60_000;
+  const settings = {
+    epochs: Number(values.epochs ?? (quick ? 3 : 20)),
+    turns: Number(values.turns ?? (quick ? 1 : 2)),
+    untilMs,
+  };
+  const cases = memoryCases({
+    sizes,
+    connections,
+    fractions: numbers(values.fractions ?? "0.001,0.01,0.1"),
+    threads: numbers(values.threads ?? (quick ? "4" : "1,4,8")),
   });
-  try {
-    await sandbox.start();
-    await sleep(500);
-    await ask(sandbox, "DEBUG", "POPULATE", `${Math.max(1, mib - 3)}`, "key", `${VALUE_BYTES}`);
-    const rows: Record<"auto" | "full", DumpResult[]> = { auto: [], full: [] };
-    for (let turn = 0; turn < TURNS; turn += 1) {
-      rows.full.push(...(await epochs(sandbox, folder, "full", count)));
-      rows.auto.push(...(await epochs(sandbox, folder, "auto", count)));
-    }
-    for (const [name, row] of Object.entries(rows)) {
-      const of = (field: (of: DumpResult) => number) => median(row.map(field));
-      const [pause, pages, read, changed, bytes] = [
-        of((r) => r.pauseMs).toFixed(1),
-        of((r) => r.pages),
-        of((r) => r.pagesDumped),
-        of((r) => r.pagesChanged),
-        of((r) => r.bytes),
-      ];
-      const fastest = Math.min(...row.map((r) => r.pauseMs)).toFixed(1);
-      console.log(
-        `${mib} MiB ${name}: pause p50 ${pause} ms (fastest ${fastest}), ${read} of ${pages} pages read, ` +
-          `${changed} shipped, ${bytes} bytes; ${row.length} epochs`,
-      );
-    }
-  } finally {
-    await sandbox.close();
-    await rm(folder, { recursive: true, force: true });
+  let rows: MemoryRow[] = [];
+  for (const each of cases) {
+    if (Date.now() > untilMs) break;
+    say(
+      `… ${each.workload}, ${each.memoryMiB} MiB, ${each.threads} threads, ${each.connections} connections`,
+    );
+    const found = await measureDumps(each, settings);
+    rows = [...rows, ...found];
+    await keep(found); // what is measured is not lost with what comes after it
   }
+  if (kills > 0) {
+    const [one = 1, ...more] = connections;
+    const bySize = sizes.map((memoryMiB) => ({ memoryMiB, connections: one }));
+    const byConnections = sizes.includes(100)
+      ? more.map((count) => ({ memoryMiB: 100, connections: count }))
+      : [];
+    rows.push(...(await measureFailovers([...bySize, ...byConnections], { kills, untilMs, say })));
+  }
+  const all = await keep(rows);
+  if (!quick && !values["no-plots"]) writeMemoryPlots(join(checkoutRoot(), "docs/plots"), all);
+  process.stdout.write(`${memoryTable(rows)}\n`);
+  if (Date.now() > untilMs) say("the time was up: some rows are missing");
 }
 
-const sizes = (process.argv[2] ?? "4,100,1024").split(",").map(Number);
-for (const mib of sizes) await measure(mib, Number(process.argv[3] ?? 15));
+main().catch((error: unknown) => {
+  say(`bench: ${error instanceof Error ? error.message : String(error)}`);
+  process.exitCode = 1;
+});

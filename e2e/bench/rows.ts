@@ -21,6 +21,45 @@ export interface BenchRow {
   note?: string;
 }
 
+/** One row of the memory section. `configuration` is the way of dumping, or `failover`. */
+export interface MemoryRow {
+  configuration: string;
+  workload: string;
+  memoryMiB: number;
+  threads: number;
+  connections: number;
+  /** Of the service's pages, each epoch: as asked for. */
+  dirtyFraction?: number;
+  /** How many the figures are of. */
+  epochs?: number;
+  pauseMs?: { p50: number; p99: number };
+  pausePartsMs?: Record<string, number>;
+  packMs?: number;
+  pagesRead?: number;
+  /** Pages whose content differs from the epoch before, and what was shipped for them: medians. */
+  dirtyBytesPerEpoch?: number;
+  bytesPerEpoch?: number;
+  shippedPerDirty?: number;
+  outageMs?: { p50: number; max: number };
+  kills?: number;
+}
+
+const memoryKey = (row: MemoryRow) =>
+  [
+    row.configuration,
+    row.workload,
+    row.memoryMiB,
+    row.threads,
+    row.connections,
+    row.dirtyFraction,
+  ].join(" ");
+
+/** Parts may be measured one after the other: a later row takes the place of one of the same kind. */
+export function replaceMemoryRows(old: MemoryRow[], rows: MemoryRow[]): MemoryRow[] {
+  const replaced = new Set(rows.map(memoryKey));
+  return [...old.filter((row) => !replaced.has(memoryKey(row))), ...rows];
+}
+
 export interface Machine {
   cpu: string;
   cores: number;
@@ -42,6 +81,8 @@ export interface BenchResult {
   commit: string;
   idle?: IdleCpu;
   rows: BenchRow[];
+  /** By memory.ts. */
+  memory?: MemoryRow[];
 }
 
 export function median(values: number[]): number {

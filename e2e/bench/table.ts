@@ -1,6 +1,6 @@
 /** The benchmark's rows for a person. */
 import Table from "cli-table3";
-import type { BenchRow } from "./rows.js";
+import type { BenchRow, MemoryRow } from "./rows.js";
 
 export function table(rows: BenchRow[]): string {
   const head = [
@@ -59,4 +59,29 @@ function cells(row: BenchRow): string[] {
 
 function microseconds(us: number): string {
   return us < 1_000 ? `${Math.round(us)} µs` : `${(us / 1000).toFixed(1)} ms`;
+}
+
+export function memoryTable(rows: MemoryRow[]): string {
+  const head = ["workload", "MiB", "threads", "conn", "dirty", "way", "pause p50/p99", "n"];
+  const more = ["pack ms", "read", "KiB dirty", "KiB shipped", "ratio", "outage p50/max"];
+  const out = new Table({
+    head: [...head, ...more],
+    style: { head: [], border: [] },
+    colAligns: [...head, ...more].map((name) => (/workload|way/.test(name) ? "left" : "right")),
+  });
+  const kib = (bytes?: number) => (bytes === undefined ? "" : String(Math.round(bytes / 1024)));
+  for (const row of rows) {
+    const { pauseMs, outageMs, dirtyFraction } = row;
+    out.push([
+      ...[row.workload, row.memoryMiB, row.threads, row.connections],
+      dirtyFraction === undefined ? "" : `${dirtyFraction * 100} %`,
+      row.configuration,
+      pauseMs ? `${pauseMs.p50} / ${pauseMs.p99} ms` : "",
+      row.epochs ?? row.kills ?? "",
+      ...[row.packMs ?? "", row.pagesRead ?? ""],
+      ...[kib(row.dirtyBytesPerEpoch), kib(row.bytesPerEpoch), row.shippedPerDirty ?? ""],
+      outageMs ? `${outageMs.p50} / ${outageMs.max} ms` : "",
+    ]);
+  }
+  return out.toString();
 }

@@ -1,7 +1,9 @@
 import { describe, expect, it } from "vitest";
-import type { BenchRow } from "../bench/rows.js";
-import { median } from "../bench/rows.js";
+import { memoryCases } from "../bench/memory-cases.js";
+import type { BenchRow, MemoryRow } from "../bench/rows.js";
+import { median, replaceMemoryRows } from "../bench/rows.js";
 import { benchPlots } from "./bench-plots.js";
+import { memoryPlots } from "./memory-plots.js";
 import { barChart, escapeXml, label, niceStep } from "./svg.js";
 
 const row = (over: Partial<BenchRow>): BenchRow => ({
@@ -74,5 +76,65 @@ describe("the charts", () => {
 describe("median", () => {
   it("is the middle", () => {
     expect([median([3, 1, 2]), median([1, 2, 3, 4])]).toEqual([2, 2.5]);
+  });
+});
+
+describe("the memory section", () => {
+  const memory = (over: Partial<MemoryRow>): MemoryRow => ({
+    ...{ configuration: "written", workload: "redis", memoryMiB: 100, threads: 1, connections: 1 },
+    ...{ dirtyFraction: 0.001, pauseMs: { p50: 4, p99: 6 }, ...over },
+  });
+
+  it("is drawn against memory, dirty rate, threads and connections, and the outage too", () => {
+    const plots = memoryPlots([
+      memory({}),
+      memory({ memoryMiB: 1024, configuration: "full", pauseMs: { p50: 900, p99: 950 } }),
+      memory({ dirtyFraction: 0.1 }),
+      memory({ connections: 1000 }),
+      memory({ workload: "memcached", threads: 4 }),
+      memory({ configuration: "without smaps" }),
+      {
+        ...memory({ configuration: "failover", outageMs: { p50: 300, max: 400 } }),
+        pauseMs: undefined as never,
+      },
+    ]);
+    expect(Object.keys(plots).toSorted()).toEqual([
+      "memory-outage-connections.svg",
+      "memory-outage-size.svg",
+      "memory-pause-connections.svg",
+      "memory-pause-dirty.svg",
+      "memory-pause-size.svg",
+      "memory-pause-threads.svg",
+    ]);
+    for (const svg of Object.values(plots)) expect(balanced(svg)).toBe(true);
+    expect(plots["memory-pause-size.svg"]).toContain("plain full dump");
+    expect(plots["memory-pause-size.svg"]).not.toContain("smaps");
+    expect(memoryPlots([])).toEqual({});
+  });
+
+  it("may be measured in parts: a row takes the place of its like alone", () => {
+    const old = [memory({ epochs: 1 }), memory({ memoryMiB: 10, epochs: 1 })];
+    const kept = replaceMemoryRows(old, [memory({ epochs: 2 })]);
+    expect(kept.map(({ memoryMiB, epochs }) => [memoryMiB, epochs])).toEqual([
+      [10, 1],
+      [100, 2],
+    ]);
+  });
+
+  it("has each way at every size, and compares the rest at one", () => {
+    const settings = {
+      sizes: [10, 100],
+      fractions: [0.001, 0.01, 0.1],
+      connections: [1, 1000],
+      threads: [4],
+    };
+    const cases = memoryCases(settings);
+    const ways = (mib: number) =>
+      cases.filter((each) => each.memoryMiB === mib)[0]!.ways.map(({ name }) => name);
+    expect(ways(10)).toEqual(ways(100));
+    expect(ways(10)).toContain("full");
+    expect(cases.filter(({ workload }) => workload === "memcached")).toHaveLength(1);
+    expect(cases.some(({ connections }) => connections === 1000)).toBe(true);
+    expect(memoryCases({ ...settings, sizes: [10] })).toHaveLength(1);
   });
 });

@@ -91,6 +91,16 @@ const rightAfterProtect: Scenario = {
   },
 };
 
+/** Memory that was packed on its way is what is restored. */
+const packed = (compression: "lz4" | "zstd") =>
+  scenarioUnderLoad(
+    { name: `host-loss/redis-${compression}`, quick: false, policy: { transfer: { compression } } },
+    async ({ service, primary, standby }, context) => {
+      await context.hosts.kill(primary);
+      await service.untilTakenOver(standby, 20_000);
+    },
+  );
+
 const pipelined = scenarioUnderLoad(
   { name: "host-loss/redis-pipelined", quick: false, client: { pipeline: 16 } },
   async ({ service, primary, standby }, context) => {
@@ -129,6 +139,8 @@ export const hostLossScenarios: Scenario[] = [
   backAndForth(2, true),
   backAndForth(10, false),
   rightAfterProtect,
+  packed("lz4"),
+  packed("zstd"),
   pipelined,
   hostLoss("redis", false, 50),
   hostLoss("redis-always", false, 8),

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "dump/clock.h"
@@ -382,6 +383,16 @@ static void announce_thaw(struct attempt *attempt)
 	dump_event(line.text, line.length);
 }
 
+/* CRIU may say nothing of it, as when it was killed. */
+static int fail_exit(struct dumper *self)
+{
+	char how[48];
+	bool killed = WIFSIGNALED(self->engine.status);
+	snprintf(how, sizeof how, "CRIU failed, %s %d", killed ? "signal" : "status",
+		 killed ? WTERMSIG(self->engine.status) : WEXITSTATUS(self->engine.status));
+	return fail_criu(self, "exit", how);
+}
+
 static int await_exit(struct attempt *attempt)
 {
 	struct dumper *self = attempt->self;
@@ -390,7 +401,7 @@ static int await_exit(struct attempt *attempt)
 	for (;;) {
 		switch (engine_wait(&self->engine, -1, deadline, &message)) {
 		case ENGINE_EXITED:
-			return engine_succeeded(&self->engine) ? 0 : fail_criu(self, "exit", "CRIU failed");
+			return engine_succeeded(&self->engine) ? 0 : fail_exit(self);
 		case ENGINE_TIMEOUT:
 			return fail(self, "timeout", "exit", ETIMEDOUT, "CRIU did not end after the thaw");
 		default:
@@ -477,6 +488,7 @@ static int pack_pages(struct attempt *attempt)
 	struct pages_collect collect = {
 		.images = self->engine.images, .base = attempt->result->full ? NULL : self->base_pages, .key = &self->page_key,
 		.kept = kept, .kept_count = count, .verify = self->tracker.verify, .writer = attempt->writer,
+		.packer = self->packer,
 	};
 	attempt->pages = pages_collect(&collect, &attempt->result->pages);
 	int error = errno;
@@ -702,6 +714,7 @@ void dump_stop(struct dumper *self)
 	files_close(self->files);
 	track_close(&self->tracker);
 	pages_table_free(self->base_pages);
+	pages_packer_free(self->packer);
 	if (self->base_images >= 0)
 		close(self->base_images);
 	(void)engine_remove_images(self->work, self->base_name); /* the agent removes the whole folder with the pair */

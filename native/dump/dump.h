@@ -47,6 +47,7 @@ struct dumper {
 	struct files_index *files;
 	struct tracker tracker;
 	struct hash_key page_key;
+	struct pages_packer *packer; /* NULL: pages are shipped as they are */
 	struct pages_table *base_pages; /* of the images kept */
 	uint64_t pages_bytes; /* CRIU's largest image of pages in the last dump; 0: the next is of another kind */
 	uint32_t pages_id;

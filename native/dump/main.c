@@ -31,6 +31,7 @@ struct options {
 	uint32_t shortcuts;
 	uint64_t log_keep, freeze_ms_max, blob_bytes_max, files_bytes_max;
 	bool track; /* if the kernel can */
+	int packing; /* enum pages_packing */
 };
 
 static struct dumper dumper = { .base_images = -1, .work = -1, .logs = -1, .kdat = -1 };
@@ -98,6 +99,7 @@ static void line_pause(struct line_writer *line, const struct dump_result *resul
 static void reply_dump(const struct dump_request *request, const struct dump_result *result)
 {
 	struct line_writer line;
+	char why[TRACK_WHY_BYTES];
 	line_begin(&line, "ok");
 	line_u64(&line, "epoch", request->epoch);
 	line_u64(&line, "pause_us", result->pause_us);
@@ -120,9 +122,14 @@ static void reply_dump(const struct dump_request *request, const struct dump_res
 	line_pause(&line, result);
 	line_raw(&line, "tracking", dumper.tracker.mode == TRACK_WP_ASYNC ? "wp-async" : "full");
 	line_u64(&line, "tracked", track_watched(&dumper.tracker));
+	track_why_whole(&dumper.tracker, why, sizeof why);
+	if (why[0] != 0)
+		line_text(&line, "whole_why", why);
 	line_u64(&line, "pages", result->pages.pages);
 	line_u64(&line, "pages_dumped", result->pages.dumped);
 	line_u64(&line, "pages_changed", result->pages.changed + result->pages.zero);
+	line_u64(&line, "pages_raw_bytes", result->pages.changed * PAGE_BYTES);
+	line_u64(&line, "pages_sent_bytes", result->pages.sent_bytes);
 	line_end(&line);
 	reply(&line);
 }
@@ -284,19 +291,21 @@ static int usage(void)
 {
 	fprintf(stderr, "usage: ftdump --pair ID --init-pid PID --toolkit DIR --hook LIB --work DIR --gate SOCKET|none --roots FILE\n"
 			"              [--kdat DIR] [--exclude PATH]… [--log-keep 4] [--freeze-ms-max 2000] [--blob-bytes-max 8589934592]\n"
-			"              [--files-bytes-max 4294967296] [--tracking auto|full] [--without splices|pages|smaps|mark]…\n");
+			"              [--files-bytes-max 4294967296] [--tracking auto|full]\n"
+			"              [--compression none|lz4|zstd] [--without splices|pages|smaps|mark]…\n");
 	return 2;
 }
 
 static int parse_options(int argc, char **argv, struct options *out)
 {
-	enum { PAIR = 1, INIT, TOOLKIT, HOOK, WORK, GATE, ROOTS, EXCLUDE, KEEP, FREEZE, BLOB, KDAT, FILES, WITHOUT, TRACKING };
+	enum { PAIR = 1, INIT, TOOLKIT, HOOK, WORK, GATE, ROOTS, EXCLUDE, KEEP, FREEZE, BLOB, KDAT, FILES, WITHOUT, TRACKING, COMPRESSION };
 	static const struct option known[] = {
 		{ "pair", 1, NULL, PAIR },	   { "init-pid", 1, NULL, INIT }, { "toolkit", 1, NULL, TOOLKIT },
 		{ "hook", 1, NULL, HOOK },	   { "work", 1, NULL, WORK },	  { "gate", 1, NULL, GATE },
 		{ "roots", 1, NULL, ROOTS },	   { "exclude", 1, NULL, EXCLUDE }, { "log-keep", 1, NULL, KEEP },
 		{ "freeze-ms-max", 1, NULL, FREEZE }, { "blob-bytes-max", 1, NULL, BLOB }, { "kdat", 1, NULL, KDAT },
 		{ "files-bytes-max", 1, NULL, FILES }, { "without", 1, NULL, WITHOUT }, { "tracking", 1, NULL, TRACKING },
+		{ "compression", 1, NULL, COMPRESSION },
 		{ NULL, 0, NULL, 0 },
 	};
 	uint64_t number = 0;
@@ -329,6 +338,10 @@ static int parse_options(int argc, char **argv, struct options *out)
 		case TRACKING:
 			out->track = strcmp(optarg, "auto") == 0;
 			bad |= !out->track && strcmp(optarg, "full") != 0;
+			break;
+		case COMPRESSION:
+			out->packing = pages_packing_called(optarg);
+			bad |= out->packing < 0;
 			break;
 		default: return -1;
 		}
@@ -414,11 +427,18 @@ int main(int argc, char **argv)
 	dumper.shortcuts = options.shortcuts;
 	dumper.freeze_limit_us = options.freeze_ms_max * 1000;
 	dumper.blob_bytes_max = options.blob_bytes_max;
-	int cannot = options.track ? track_probe() : ENOTSUP;
+	char why[TRACK_WHY_BYTES] = "switched off (tracking: full)";
+	int cannot = options.track ? track_probe(why, sizeof why) : ENOTSUP;
 	if (options.track && cannot != 0)
-		fprintf(stderr, "ftdump: memory is dumped whole: %s\n", strerror(cannot));
+		fprintf(stderr, "ftdump: memory is dumped whole: %s\n", why);
 	track_open(&dumper.tracker, cannot == 0 ? TRACK_WP_ASYNC : TRACK_FULL, getenv("FTDUMP_VERIFY_PAGES") != NULL);
 	dumper.tracker.refused = tell_refused;
+	if (cannot != 0)
+		snprintf(dumper.tracker.why, sizeof dumper.tracker.why, "%s", why);
+	if (options.packing != PAGES_PLAIN && (dumper.packer = pages_packer_new((enum pages_packing)options.packing)) == NULL) {
+		fprintf(stderr, "ftdump: no memory for compression\n");
+		return 1;
+	}
 	if (hash_key_make(&dumper.page_key) != 0) {
 		fprintf(stderr, "ftdump: no randomness: %s\n", strerror(errno));
 		return 1;

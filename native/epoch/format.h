@@ -14,7 +14,7 @@
 
 #define EPOCH_MAGIC "FTEPOCH1"
 #define EPOCH_TRAILER_MAGIC "FTEPEND1"
-#define EPOCH_VERSION 2u
+#define EPOCH_VERSION 3u
 #define EPOCH_HEADER_BYTES 112u
 #define EPOCH_SECTION_HEADER_BYTES 32u
 #define EPOCH_RECORD_HEADER_BYTES 16u
@@ -61,6 +61,7 @@ enum epoch_record_type {
     PAGES_ZERO = 67,    /* pages of zeros */
     PAGES_END = 68,     /* how many there are now, and their digest */
     PAGES_GONE = 69,    /* a process of the base that is no more */
+    PAGES_PACKED = 70,  /* as PAGES_DATA, compressed */
 };
 
 /*

@@ -119,6 +119,19 @@ static bool note_finding(const struct page_region *region)
 	return true;
 }
 
+/*
+ * How far a call has looked. The kernel gathers 512 regions at a time, and in walk_end leaves where it last stopped to hand some
+ * over, though it has gone on: only when all the room was used does it say more than the regions themselves. Asked again from
+ * there, it would call unwritten what the first call has just protected.
+ */
+static uint64_t reached_by(const struct pm_scan_arg *ask, long count)
+{
+	if ((uint64_t)count < ask->vec_len)
+		return ask->end;
+	uint64_t last = ((const struct page_region *)(uintptr_t)ask->vec)[count - 1].end;
+	return ask->walk_end > last ? ask->walk_end : last;
+}
+
 /* One pass: what is there, whether it was written; and what was is protected again. */
 static bool scan_area(int pagemap, struct tracked_area *tracked)
 {
@@ -139,9 +152,10 @@ static bool scan_area(int pagemap, struct tracked_area *tracked)
 		for (long i = 0; i < count; i++)
 			if (!note_finding(&written.room[i]))
 				return false;
-		if (ask.walk_end <= ask.start)
+		uint64_t reached = reached_by(&ask, count);
+		if (reached <= ask.start)
 			return false;
-		ask.start = ask.walk_end;
+		ask.start = reached;
 	}
 	tracked->count = written.findings - tracked->first;
 	return true;
@@ -236,9 +250,10 @@ static int answer_from_kernel(int pagemap, const struct pm_scan_arg *asked, stru
 		if (count < 0)
 			return -1;
 		answer->count += (size_t)count;
-		if (ask.walk_end <= answer->reached)
+		uint64_t reached = reached_by(&ask, count);
+		if (reached <= answer->reached)
 			return -1;
-		answer->reached = ask.walk_end;
+		answer->reached = reached;
 	}
 	return 1;
 }

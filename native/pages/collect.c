@@ -218,6 +218,21 @@ static int drop_dead(struct collector *c, struct pages_set *set)
 	return drop_range(c, set, at, PAGES_ADDRESS_END);
 }
 
+/* 1: written; 0: it is not worth it; -1. */
+static int write_packed(struct collector *c, const struct run *run, uint64_t pages)
+{
+	uint8_t head[PAGES_PACKED_HEAD_BYTES];
+	size_t length;
+	const uint8_t *bytes = pages_pack(c->in->packer, run->bytes, pages, &length);
+	if (bytes == NULL)
+		return 0;
+	put_u64(head, run->from | (run->lazy ? PAGE_LAZY : 0));
+	put_u32(head + 8, (uint32_t)pages);
+	put_u32(head + 12, (uint32_t)pages_packer_kind(c->in->packer));
+	c->stats->sent_bytes += length;
+	return epoch_record(c->in->writer, PAGES_PACKED, head, sizeof head, bytes, length) == 0 ? 1 : -1;
+}
+
 static int end_run(struct collector *c)
 {
 	struct run *run = &c->run;
@@ -231,6 +246,10 @@ static int end_run(struct collector *c)
 		return write_range(c, PAGES_ZERO, run->from | (run->lazy ? PAGE_LAZY : 0), pages);
 	}
 	c->stats->changed += pages;
+	int packed = c->in->packer == NULL ? 0 : write_packed(c, run, pages);
+	if (packed != 0)
+		return packed < 0 ? -1 : 0;
+	c->stats->sent_bytes += bytes;
 	put_u64(head, run->from | (run->lazy ? PAGE_LAZY : 0));
 	return epoch_record(c->in->writer, PAGES_DATA, head, sizeof head, run->bytes, bytes);
 }

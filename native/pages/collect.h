@@ -6,6 +6,7 @@
 
 #include "epoch/writer.h"
 #include "hook/areas.h"
+#include "pages/packing.h"
 #include "pages/set.h"
 
 struct pages_stats {
@@ -13,6 +14,7 @@ struct pages_stats {
 	uint64_t dumped;         /* found in CRIU's images */
 	uint64_t changed, zero;  /* shipped: as bytes; as a mark */
 	uint64_t dropped;
+	uint64_t sent_bytes;     /* for the pages shipped as bytes, packed or not */
 	uint64_t largest_bytes;  /* of CRIU's images of pages */
 	uint32_t largest_id;
 	uint64_t wrong;          /* with `verify`: kept pages whose content is not what it was */
@@ -26,6 +28,7 @@ struct pages_collect {
 	size_t kept_count;
 	bool verify; /* kept pages are in the images too, and must be as they were */
 	struct epoch_writer *writer;
+	struct pages_packer *packer; /* NULL: pages are shipped as they are */
 	char reason[160]; /* of a failure that has no errno */
 };
 

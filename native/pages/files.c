@@ -54,6 +54,7 @@ static int write_at(int fd, const void *bytes, size_t length, uint64_t offset)
 struct writer {
 	uint64_t id; /* 0: none open */
 	int pages, sums;
+	struct pages_unpacker unpacker;
 };
 
 static void close_set(struct writer *w)
@@ -62,7 +63,8 @@ static void close_set(struct writer *w)
 		close(w->pages);
 	if (w->sums >= 0)
 		close(w->sums);
-	*w = (struct writer){ .pages = -1, .sums = -1 };
+	w->id = 0;
+	w->pages = w->sums = -1;
 }
 
 static int remove_set(int directory, uint64_t id)
@@ -124,6 +126,13 @@ static int write_pages(const struct writer *w, uint64_t address, size_t pages, c
 	return write_at(w->sums, sums, pages * SUM_BYTES, sum_offset(address));
 }
 
+static int write_data(struct writer *w, const struct pages_change *change)
+{
+	struct epoch_error e;
+	const uint8_t *bytes = pages_change_bytes(change, &w->unpacker, &e); /* it has passed: only memory may be missing */
+	return bytes == NULL ? -1 : write_pages(w, change->address, change->pages, bytes, change->lazy);
+}
+
 static int write_zeros(const struct writer *w, const struct pages_change *change)
 {
 	for (uint64_t done = 0; done < change->pages;) {
@@ -140,7 +149,8 @@ static int apply_change(struct writer *w, int directory, const struct pages_chan
 	switch (change->type) {
 	case PAGES_SET: return open_set(w, directory, change);
 	case PAGES_DROP: return drop_pages(w, change);
-	case PAGES_DATA: return write_pages(w, change->address, change->pages, change->bytes, change->lazy);
+	case PAGES_DATA:
+	case PAGES_PACKED: return write_data(w, change);
 	case PAGES_ZERO: return write_zeros(w, change);
 	case PAGES_GONE: return remove_set(directory, change->id);
 	default: close_set(w); return 0;
@@ -257,6 +267,7 @@ int pages_apply(int directory, const struct epoch_section *section, bool full, s
 			break;
 		}
 	close_set(&w);
+	pages_unpacker_close(&w.unpacker);
 	if (more == 0 && write_manifest(directory, section) != 0)
 		return io_error(e, 0, "the manifest cannot be written");
 	return more;

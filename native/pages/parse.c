@@ -42,6 +42,31 @@ static int read_set(struct pages_change *out, const struct epoch_record_view *v,
 	return 1;
 }
 
+static int read_packed(struct pages_change *out, const struct epoch_record_view *v, struct epoch_error *e)
+{
+	if (v->length_bytes <= PAGES_PACKED_HEAD_BYTES)
+		return corrupt(e, "packed pages cut off");
+	uint32_t how = get_u32(v->payload + 12);
+	out->bytes = v->payload + PAGES_PACKED_HEAD_BYTES;
+	out->packed_bytes = v->length_bytes - PAGES_PACKED_HEAD_BYTES;
+	if (how != PAGES_LZ4 && how != PAGES_ZSTD)
+		return corrupt(e, "pages packed in a way that is not known");
+	out->how = (enum pages_packing)how;
+	if (read_range(out, get_u64(v->payload), get_u32(v->payload + 8), PAGES_RUN_MAX, e) < 0)
+		return -1;
+	return out->packed_bytes < out->pages * PAGE_BYTES ? 1 : corrupt(e, "pages that are not packed");
+}
+
+const uint8_t *pages_change_bytes(const struct pages_change *change, struct pages_unpacker *unpacker, struct epoch_error *e)
+{
+	if (change->type != PAGES_PACKED)
+		return change->bytes;
+	const uint8_t *bytes = pages_unpack(unpacker, change->how, change->bytes, change->packed_bytes, change->pages);
+	if (bytes == NULL)
+		(void)(errno == ENOMEM ? no_memory(e) : corrupt(e, "packed pages that are none"));
+	return bytes;
+}
+
 int pages_change_next(struct epoch_cursor *cursor, struct pages_change *out, struct epoch_error *e)
 {
 	struct epoch_record_view v;
@@ -63,6 +88,8 @@ int pages_change_next(struct epoch_cursor *cursor, struct pages_change *out, str
 			return corrupt(e, "pages cut off");
 		out->bytes = v.payload + PAGES_DATA_HEAD_BYTES;
 		return read_range(out, get_u64(v.payload), (length - PAGES_DATA_HEAD_BYTES) / PAGE_BYTES, PAGES_RUN_MAX, e);
+	case PAGES_PACKED:
+		return read_packed(out, &v, e);
 	case PAGES_END:
 		if (length != PAGES_END_BYTES)
 			return corrupt(e, "a set's end");
@@ -90,6 +117,7 @@ struct builder {
 	struct pages_set *set; /* being changed, or NULL */
 	bool dropping;
 	uint64_t reached; /* of its addresses */
+	struct pages_unpacker unpacker;
 	struct epoch_error *e;
 };
 
@@ -130,10 +158,13 @@ static int begin_set(struct builder *b, const struct pages_change *change)
 
 static int put_pages(struct builder *b, const struct pages_change *change)
 {
-	const uint8_t *bytes = change->bytes;
-	struct page_state state = { .lazy = change->lazy, .crc = bytes == NULL ? ft_crc32c(0, zero_page, PAGE_BYTES) : 0 };
+	bool zero = change->type == PAGES_ZERO;
+	const uint8_t *bytes = zero ? NULL : pages_change_bytes(change, &b->unpacker, b->e);
+	struct page_state state = { .lazy = change->lazy, .crc = zero ? ft_crc32c(0, zero_page, PAGE_BYTES) : 0 };
+	if (!zero && bytes == NULL)
+		return -1;
 	for (uint64_t i = 0; i < change->pages; i++) {
-		if (bytes != NULL)
+		if (!zero)
 			state.crc = ft_crc32c(0, bytes + i * PAGE_BYTES, PAGE_BYTES);
 		if (pages_put(b->table, b->set, change->address + i * PAGE_BYTES, &state) != 0)
 			return no_memory(b->e);
@@ -214,9 +245,9 @@ struct pages_table *pages_table_next(const struct pages_table *base, const struc
 				     struct epoch_error *e)
 {
 	struct builder b = { .base = full ? NULL : base, .table = pages_table_new(false), .redo = redo, .e = e };
-	if (b.table == NULL)
-		(void)no_memory(e);
-	else if ((section == NULL ? share_all(&b) : take_section(&b, section)) == 0)
+	int result = b.table == NULL ? no_memory(e) : section == NULL ? share_all(&b) : take_section(&b, section);
+	pages_unpacker_close(&b.unpacker);
+	if (result == 0)
 		return b.table;
 	pages_table_free(b.table);
 	return NULL;

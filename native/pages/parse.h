@@ -2,6 +2,7 @@
 #ifndef FT_PAGES_PARSE_H
 #define FT_PAGES_PARSE_H
 #include "epoch/reader.h"
+#include "pages/packing.h"
 #include "pages/set.h"
 
 /* One record, checked in itself: order is checked by its readers. */
@@ -10,12 +11,16 @@ struct pages_change {
 	uint64_t id;
 	uint32_t pages_id;
 	bool fresh, lazy;
-	uint64_t address, pages; /* DROP, DATA, ZERO; `pages` also of END */
+	uint64_t address, pages; /* DROP, DATA, PACKED, ZERO; `pages` also of END */
 	uint64_t digest;
-	const uint8_t *bytes; /* DATA */
+	const uint8_t *bytes; /* DATA, PACKED */
+	enum pages_packing how; /* PACKED */
+	size_t packed_bytes;
 };
 /* 1 and the next record, 0 at the end, -1 and *e. */
 int pages_change_next(struct epoch_cursor *cursor, struct pages_change *out, struct epoch_error *e);
+/* The pages of DATA or PACKED; of the latter valid until the next call. NULL and *e (corrupt, space). */
+const uint8_t *pages_change_bytes(const struct pages_change *change, struct pages_unpacker *unpacker, struct epoch_error *e);
 
 /*
  * The table after `section` (NULL: none), a new one; `base` stays as it is. Checks all that the section says: order, bounds,

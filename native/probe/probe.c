@@ -3,6 +3,8 @@
  * sends a number through the connection, takes it out at the other end, prints it, and goes on with the next;
  * it ends with an error as soon as anything is not as it was. Preflight dumps and restores it.
  *
+ * `ftprobe tracking`: says how written memory will be found on this host: `ok tracking=wp-async`, or `ok tracking=full reason=…`.
+ *
  * `ftprobe vfork`: the same from a vfork()ed child, whose parent then is in uninterruptible sleep: what no
  * debugger can stop, and no dump.
  *
@@ -20,6 +22,9 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "line/line.h"
+#include "track/tracker.h"
 
 enum { EVERY_NS = 5000000, AREA_BYTES = 2 << 20, PAGE_BYTES = 4096 };
 #define STEP_NS_MAX INT64_C(60000000000)
@@ -120,9 +125,24 @@ static int be_still(void)
 	return 0;
 }
 
+static int say_tracking(void)
+{
+	char why[TRACK_WHY_BYTES];
+	struct line_writer line;
+	int cannot = track_probe(why, sizeof why);
+	line_begin(&line, "ok");
+	line_raw(&line, "tracking", cannot == 0 ? "wp-async" : "full");
+	if (cannot != 0)
+		line_text(&line, "reason", why);
+	line_end(&line);
+	return write(STDOUT_FILENO, line.text, line.length) == (ssize_t)line.length ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
 	int ends[2];
+	if (argc > 1 && strcmp(argv[1], "tracking") == 0)
+		return say_tracking();
 	if (connect_to_self(ends) != 0) {
 		perror("ftprobe");
 		return 1;

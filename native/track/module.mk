@@ -1,4 +1,4 @@
-TRACK_SRCS := track/tracker.c track/inject.c
+TRACK_SRCS := track/tracker.c track/inject.c track/probe.c
 
 # With ptrace, and memory that must be where the test puts it.
 TESTS += track-test

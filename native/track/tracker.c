@@ -23,31 +23,10 @@ enum {
 	AREAS_MAX = 1 << 19,  /* of all processes */
 };
 
-/* ---- what the kernel can ---- */
-
 int track_negotiate(int fd)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_WP_ASYNC | UFFD_FEATURE_WP_UNPOPULATED };
 	return ioctl(fd, UFFDIO_API, &api);
-}
-
-int track_probe(void)
-{
-#ifndef __x86_64__
-	return ENOSYS; /* track/inject.c */
-#endif
-	struct pm_scan_arg nothing = { .size = sizeof nothing, .return_mask = PAGE_IS_WRITTEN };
-	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
-	int error = fd < 0 || track_negotiate(fd) != 0 ? errno : 0;
-	if (fd >= 0)
-		close(fd);
-	if (error != 0)
-		return error;
-	fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	error = fd < 0 || ioctl(fd, PAGEMAP_SCAN, &nothing) < 0 ? errno : 0;
-	if (fd >= 0)
-		close(fd);
-	return error;
 }
 
 /* ---- processes ---- */
@@ -136,9 +115,9 @@ static struct track_process *find_process(struct tracker *tracker, pid_t pid)
 
 static void refuse(struct tracker *tracker, struct track_process *process, const char *why)
 {
-	if (!process->refused && tracker->refused != NULL)
+	if (process->refused[0] == 0 && tracker->refused != NULL)
 		tracker->refused(process->inside, why);
-	process->refused = true;
+	snprintf(process->refused, sizeof process->refused, "%s", why);
 	if (process->userfaultfd >= 0)
 		close(process->userfaultfd);
 	process->userfaultfd = -1;
@@ -319,7 +298,7 @@ static void begin_tracking(struct tracker *tracker, struct track_process *proces
 static void refresh_process(struct tracker *tracker, struct track_process *process, unsigned *injections)
 {
 	process->seen++;
-	if (process->refused || process->inside <= 0)
+	if (process->refused[0] != 0 || process->inside <= 0)
 		return;
 	/* Twice: the first may find that it has executed another program. */
 	for (int attempt = 0; attempt < 2; attempt++) {
@@ -470,4 +449,20 @@ size_t track_watched(const struct tracker *tracker)
 	for (size_t i = 0; i < tracker->count; i++)
 		watched += tracker->process[i].userfaultfd >= 0;
 	return watched;
+}
+
+void track_why_whole(const struct tracker *tracker, char *why, size_t size)
+{
+	size_t refused = 0;
+	snprintf(why, size, "%s", tracker->mode == TRACK_FULL ? tracker->why : "");
+	for (size_t i = 0; i < tracker->count; i++) {
+		const struct track_process *process = &tracker->process[i];
+		if (process->refused[0] == 0)
+			continue;
+		if (refused++ == 0)
+			snprintf(why, size, "process %d: %s", (int)process->inside, process->refused);
+	}
+	size_t used = strlen(why);
+	if (refused > 1)
+		snprintf(why + used, size - used, ", and %zu more processes", refused - 1);
 }

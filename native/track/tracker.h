@@ -18,6 +18,7 @@
 
 #include "hook/areas.h"
 
+enum { TRACK_WHY_BYTES = 160 };
 enum track_mode { TRACK_FULL, TRACK_WP_ASYNC };
 
 struct track_process {
@@ -25,7 +26,7 @@ struct track_process {
 	uint64_t started;
 	int userfaultfd; /* -1: none (yet) */
 	unsigned seen;   /* refreshes */
-	bool refused;    /* it is dumped whole, always */
+	char refused[96]; /* not empty: why it is dumped whole, always */
 	bool alive;      /* at this refresh */
 	struct area *area; /* ascending; flags as told to the hook */
 	size_t areas, room;
@@ -33,6 +34,7 @@ struct track_process {
 
 struct tracker {
 	enum track_mode mode;
+	char why[TRACK_WHY_BYTES]; /* of TRACK_FULL */
 	bool verify;
 	bool doubt; /* the next dump is whole: marks were lost */
 	struct track_process *process;
@@ -41,8 +43,8 @@ struct tracker {
 	void (*refused)(pid_t inside, const char *why); /* told once a process; may be NULL */
 };
 
-/* Whether this kernel can; 0 or errno. */
-int track_probe(void);
+/* Whether this kernel finds written pages, by trying (track/probe.c): 0, or errno and why not. */
+int track_probe(char *why, size_t size);
 void track_open(struct tracker *tracker, enum track_mode mode, bool verify);
 void track_close(struct tracker *tracker);
 
@@ -57,6 +59,8 @@ int track_collect(struct tracker *tracker, int images, struct area **kept, size_
 void track_doubt(struct tracker *tracker);
 /* Processes tracked; 0 in mode full. */
 size_t track_watched(const struct tracker *tracker);
+/* Why all memory, or that of some process, is dumped whole; empty: none is for a lasting reason. */
+void track_why_whole(const struct tracker *tracker, char *why, size_t size);
 
 /* On a userfaultfd, 0 or -1 with errno: what it shall do; and an area of its process, whose pages all count as written then. */
 int track_negotiate(int fd);

@@ -65,6 +65,9 @@ export interface PairView {
   pausePartsMs?: Record<string, number>;
   /** How written memory is found: `wp-async`, or `full` where all of it is dumped every time. */
   tracking?: string;
+  /** Why all memory, or that of some process, is dumped whole. */
+  wholeWhy?: string;
+  memoryBytes?: number;
   dumpMs?: Percentiles;
   shipMs?: Percentiles;
   commitMs?: Percentiles;

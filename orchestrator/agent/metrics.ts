@@ -70,6 +70,17 @@ export class AgentMetrics {
     "state",
   ]);
 
+  private readonly memory = this.gauge("ftctl_memory_bytes", "Private memory of the application");
+  private readonly memoryTracked = this.gauge(
+    "ftctl_memory_tracked",
+    "1: only written memory is copied; 0: all of it, or all of some process's",
+  );
+
+  private readonly ofPairs = [
+    ...[this.heldFrames, this.heldBytes, this.heldOldest, this.age, this.state],
+    ...[this.memory, this.memoryTracked],
+  ];
+
   committed(pair: string, report: EpochReport): void {
     this.epochs.inc({ pair });
     this.pause.observe({ pair }, report.pauseMs / 1000);
@@ -94,9 +105,7 @@ export class AgentMetrics {
 
   /** Refreshes the gauges from the pairs' views; called on each scrape. */
   refresh(views: PairView[]): void {
-    for (const gauge of [this.heldFrames, this.heldBytes, this.heldOldest, this.age, this.state]) {
-      gauge.reset();
-    }
+    for (const gauge of this.ofPairs) gauge.reset();
     for (const view of views) {
       const pair = view.name;
       this.heldFrames.set({ pair }, view.heldFrames);
@@ -108,6 +117,11 @@ export class AgentMetrics {
       if (view.outputDelayMs) {
         this.delay.set({ pair, quantile: "0.5" }, view.outputDelayMs.p50 / 1000);
         this.delay.set({ pair, quantile: "0.99" }, view.outputDelayMs.p99 / 1000);
+      }
+      if (view.memoryBytes !== undefined) this.memory.set({ pair }, view.memoryBytes);
+      if (view.tracking !== undefined) {
+        const tracked = view.tracking !== "full" && view.wholeWhy === undefined;
+        this.memoryTracked.set({ pair }, tracked ? 1 : 0);
       }
       if (view.log) this.refreshLog(pair, view.log);
     }

@@ -260,6 +260,8 @@ async function openDumper(
     filesBytesMax: policy.files.bufferBytesMax,
     kdat: join(config.runDir, "kdat"),
     tracking: config.tracking,
+    // A pair of an older version has none in its record.
+    compression: policy.transfer?.compression ?? "none",
     subject: `container ${record.name}`,
   });
   checkpointer.onGone(onGone);
@@ -274,6 +276,8 @@ async function openDumper(
         pausePartsMs: result.pausePartsMs,
         plain: result.plain,
         tracking: result.tracking,
+        ...(result.wholeWhy === undefined ? {} : { wholeWhy: result.wholeWhy }),
+        memoryBytes: result.pages * 4096,
       };
     },
     presync: (path, generation) => checkpointer.presync({ path, generation }),

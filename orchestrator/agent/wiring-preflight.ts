@@ -76,8 +76,9 @@ async function environmentOf(shared: AgentShared): Promise<HostEnvironment> {
     (toolkit) => toolkit.criuVersion,
     () => undefined,
   );
-  const { runDir, stateDir } = config;
-  return { host: identity.host, engine, clock, runDir, stateDir, criuVersion };
+  const { runDir, stateDir, nativeDir, tracking } = config;
+  const host = identity.host;
+  return { host, engine, clock, runDir, stateDir, criuVersion, nativeDir, tracking };
 }
 
 /** `criu check` is not to be trusted: a probe process with a socket is dumped and restored for real. */

@@ -11,6 +11,10 @@ export interface DumpResult {
   plain?: string[];
   /** How written memory is found. `full`: it is not, all of it is dumped every time. */
   tracking?: string;
+  /** Why all memory, or that of some process, is dumped whole. */
+  wholeWhy?: string;
+  /** Private memory of the application's processes. */
+  memoryBytes?: number;
 }
 
 /** Freezes, captures and thaws the application; the thaw is its promise, whatever happens. */

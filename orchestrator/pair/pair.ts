@@ -21,6 +21,7 @@ import { asFtError, FtError, invariant } from "../errors/error.js";
 import type { Faults } from "../faults/faults.js";
 import { limits } from "../limits.js";
 import { medians, Window } from "./measure.js";
+import { memoryKey, memoryNews } from "./memory.js";
 import { describeStep, type PairSight, planPair } from "./plan.js";
 import type {
   Application,
@@ -123,7 +124,8 @@ export class Pair {
     commit: new Window(),
     bytes: new Window(),
   };
-  private tracking: string | undefined;
+  /** Of the last epoch: how its memory was found. */
+  private memory: EpochReport | undefined;
   private readonly pauseParts = new Map<string, Window>();
   private plain = "";
   readonly log: Logger;
@@ -500,16 +502,10 @@ export class Pair {
     this.log[level === "warning" ? "warn" : level]({ type, ...fields }, message);
   }
 
-  private noteTracking({ tracking }: EpochReport): void {
-    if (tracking === undefined || tracking === this.tracking) return;
-    this.tracking = tracking;
-    if (tracking === "full") {
-      this.event(
-        "memory-untracked",
-        "warning",
-        "written memory is not tracked here: every checkpoint copies all of it, and the pause grows with it",
-      );
-    }
+  private noteMemory(report: EpochReport): void {
+    const news = memoryNews(report, this.memory && memoryKey(this.memory));
+    if (news) this.event(news.type, news.level, news.message);
+    if (report.tracking !== undefined) this.memory = report;
   }
 
   private notePauseParts({ epoch, pausePartsMs = {}, plain = [] }: EpochReport): void {
@@ -528,7 +524,7 @@ export class Pair {
     this.lastCommitAtMs = this.host.clock.nowMs();
     this.windows.pause.add(report.pauseMs);
     this.notePauseParts(report);
-    this.noteTracking(report);
+    this.noteMemory(report);
     this.windows.dump.add(report.wallMs);
     this.windows.ship.add(report.shipMs);
     this.windows.commit.add(report.commitMs);
@@ -593,7 +589,9 @@ export class Pair {
       ...gateView(facts),
       ...optional("pauseMs", windows.pause.percentiles()),
       ...optional("pausePartsMs", medians(this.pauseParts)),
-      ...optional("tracking", this.tracking),
+      ...optional("tracking", this.memory?.tracking),
+      ...optional("wholeWhy", this.memory?.wholeWhy),
+      ...optional("memoryBytes", this.memory?.memoryBytes),
       ...optional("dumpMs", windows.dump.percentiles()),
       ...optional("shipMs", windows.ship.percentiles()),
       ...optional("commitMs", windows.commit.percentiles()),

@@ -10,6 +10,7 @@ import {
   parseCpuinfo,
   parseKernelConfig,
   parseLink,
+  parseTracking,
 } from "./host-facts.js";
 import { parseInodes, parseNetlink, parseProtocols, parseSsMptcp, parseSsUnix } from "./sockets.js";
 import { recordingChecks, workloadChecks } from "./workload-checks.js";
@@ -34,7 +35,7 @@ const host: HostFacts = {
     CONFIG_INET_DIAG: "y",
   },
   hasTun: true,
-  hasUserfaultfdDevice: true,
+  tracking: { mode: "wp-async" },
   cpuModel: "AMD EPYC",
   cpuFlags: ["sse2", "avx2", "ibrs"],
   criuVersion: "4.2.1",
@@ -73,7 +74,7 @@ describe("a host", () => {
     ["an old kernel", { kernelRelease: "5.10.0-13-amd64" }, "failed kernel"],
     ["a kernel without checkpoints", { kernelConfig: { CONFIG_NET_NS: "y" } }, "failed kernel"],
     ["no TUN", { hasTun: false }, "failed kernel"],
-    ["a kernel that does not track writes", { kernelRelease: "6.1.0" }, "warning kernel"],
+    ["memory that is not tracked", { tracking: { mode: "full" } }, "warning memory-tracking"],
     ["old CRIU", { criuVersion: "4.1.1" }, "failed criu"],
     ["no CRIU", { criuVersion: undefined as never }, "failed criu"],
     ["no Docker", { docker: undefined as never, dockerProblem: "away" }, "failed docker"],
@@ -104,6 +105,22 @@ describe("a host", () => {
     ["a small tmpfs", { space: { ...host.space, runDirFreeBytes: 2 ** 26 } }, "failed space"],
   ])("is held against it: %s", (_what, change, expected) => {
     expect(bad(hostChecks({ ...host, ...change }, needs))).toContain(expected);
+  });
+
+  it("says how memory is tracked, and what it costs where it is not", () => {
+    const told = (facts: HostFacts) =>
+      hostChecks(facts, needs).find(({ name }) => name === "memory-tracking")?.reason;
+    expect(told(host)).toMatch(/^wp-async: /);
+    const full = { mode: "full" as const, reason: "no userfaultfd" };
+    const why = told({ ...host, tracking: full });
+    expect(why).toMatch(/ms of pause per 100 MiB, \d+ ms for the 64 MiB here: no userfaultfd$/);
+  });
+
+  it("has its tracking read from the probe, and believes nothing else", () => {
+    expect(parseTracking("ok tracking=wp-async\n")).toEqual({ mode: "wp-async" });
+    const refused = "ok tracking=full reason=the%20kernel%20gives%20none";
+    expect(parseTracking(refused)).toEqual({ mode: "full", reason: "the kernel gives none" });
+    expect(parseTracking("")).toMatchObject({ mode: "full" });
   });
 
   it.each<[string, Partial<HostFacts>, string]>([

@@ -5,8 +5,8 @@ import type { HostFacts } from "./host-facts.js";
 
 export const CRIU_VERSION_MIN = "4.2";
 const KERNEL_MIN = "5.15";
-/** From here on PAGEMAP_SCAN finds written pages without walking all of them. */
-const KERNEL_PAGEMAP_SCAN = "6.7";
+/** Measured (docs/SPECIFICATION.md, "Pause against memory"): what a pause grows by where all memory is copied. */
+const WHOLE_MS_PER_100_MIB = 50;
 const CLOCK_SKEW_MS_MAX = 2_000;
 const DOCKER_FREE_BYTES_MIN = 2 ** 30;
 /** Images of two epochs, the blob of one, and what the standby restores from. */
@@ -40,6 +40,7 @@ export function hostChecks(facts: HostFacts, needs: HostNeeds): CheckResult[] {
     results(name, facts.host, findings, ok);
   return [
     ...check("kernel", kernelFindings(facts), `Linux ${facts.kernelRelease}`),
+    ...check("memory-tracking", trackingFindings(facts, needs), TRACKED),
     ...check("criu", criuFindings(facts), `CRIU ${facts.criuVersion}`),
     ...check("docker", dockerFindings(facts), `Docker ${facts.docker?.version}, overlay2`),
     ...check("uplink", uplinkFindings(facts, needs), `bridge ${needs.uplink ?? ""}`),
@@ -62,19 +63,26 @@ function kernelFindings(facts: HostFacts): Finding[] {
     }
   }
   if (!facts.hasTun) found.push(failed("/dev/net/tun is missing", "modprobe tun"));
-  const slow = compareVersions(facts.kernelRelease, KERNEL_PAGEMAP_SCAN) < 0;
-  if (slow || !facts.hasUserfaultfdDevice) {
-    const why = slow
-      ? `Linux ${facts.kernelRelease} cannot tell which pages were written (from ${KERNEL_PAGEMAP_SCAN} on)`
-      : "/dev/userfaultfd is missing, so written pages are not tracked";
-    found.push(
-      warning(
-        `${why}: every checkpoint copies all memory`,
-        "Fine for a small service. Otherwise use a newer kernel with CONFIG_USERFAULTFD.",
-      ),
-    );
-  }
   return found;
+}
+
+const TRACKED =
+  "wp-async: only pages written since the last checkpoint are copied, as a probe has shown";
+
+function trackingFindings({ tracking }: HostFacts, { memoryBytes }: HostNeeds): Finding[] {
+  if (tracking.mode !== "full") return [];
+  const mib = memoryBytes / 2 ** 20;
+  const cost = `about ${WHOLE_MS_PER_100_MIB} ms of pause per 100 MiB`;
+  const here =
+    mib === 0
+      ? ""
+      : `, ${Math.ceil((mib / 100) * WHOLE_MS_PER_100_MIB)} ms for the ${mebibytes(memoryBytes)} here`;
+  return [
+    warning(
+      `full: every checkpoint copies all memory, ${cost}${here}: ${tracking.reason ?? "not known why"}`,
+      "Fine for a small service. Otherwise use Linux 6.7 or newer with CONFIG_USERFAULTFD, and tracking: auto.",
+    ),
+  ];
 }
 
 function criuFindings(facts: HostFacts): Finding[] {

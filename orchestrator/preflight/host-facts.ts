@@ -3,11 +3,13 @@
  * Probes are thin; everything that judges is in host-checks.ts and pair-checks.ts.
  */
 import { readFile, stat, statfs } from "node:fs/promises";
+import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { execa } from "execa";
 import type { Clock } from "../clock.js";
 import type { Engine } from "../docker/engine.js";
 import { FtError } from "../errors/error.js";
+import { decodeLineValue } from "../network/line-client.js";
 
 const COMMAND_TIMEOUT_MS = 5_000;
 
@@ -35,7 +37,8 @@ export interface HostFacts {
   /** `CONFIG_*` of the running kernel; empty if it does not say. */
   kernelConfig: Record<string, string>;
   hasTun: boolean;
-  hasUserfaultfdDevice: boolean;
+  /** How written memory will be found, as a probe has shown; with the reason if it is not. */
+  tracking: { mode: "wp-async" | "full"; reason?: string };
   cpuModel: string;
   cpuFlags: string[];
   /** Of the CRIU toolkit; absent: not installed. */
@@ -75,6 +78,10 @@ export interface HostEnvironment {
   runDir: string;
   stateDir: string;
   criuVersion: string | undefined;
+  /** build/ */
+  nativeDir: string;
+  /** As agent.yaml has it. */
+  tracking: "auto" | "full";
 }
 
 export async function gatherHostFacts(
@@ -89,7 +96,7 @@ export async function gatherHostFacts(
     kernelRelease: release,
     kernelConfig: parseKernelConfig(await kernelConfigText(release)),
     hasTun: await exists("/dev/net/tun"),
-    hasUserfaultfdDevice: await exists("/dev/userfaultfd"),
+    tracking: await trackingFacts(environment),
     cpuModel: cpuinfo.model,
     cpuFlags: cpuinfo.flags,
     ...(environment.criuVersion === undefined ? {} : { criuVersion: environment.criuVersion }),
@@ -131,6 +138,26 @@ async function kernelConfigText(release: string): Promise<string> {
   const packed = await readOptional("/proc/config.gz");
   if (packed !== undefined) return gunzipSync(packed).toString("utf8");
   return (await readOptional(`/boot/config-${release}`))?.toString("utf8") ?? "";
+}
+
+/** Not by the kernel's version: memory is registered, written and asked for (native/track/probe.c). */
+async function trackingFacts(environment: HostEnvironment): Promise<HostFacts["tracking"]> {
+  if (environment.tracking === "full") {
+    return { mode: "full", reason: "agent.yaml has tracking: full" };
+  }
+  const probe = await execa(join(environment.nativeDir, "bin/ftprobe"), ["tracking"], {
+    reject: false,
+    timeout: COMMAND_TIMEOUT_MS,
+  });
+  return parseTracking(probe.failed ? "" : probe.stdout);
+}
+
+/** `ok tracking=full reason=…` */
+export function parseTracking(line: string): HostFacts["tracking"] {
+  const mode = /^ok tracking=(wp-async|full)(?: reason=(\S+))?$/.exec(line.trim());
+  if (mode?.[1] === "wp-async") return { mode: "wp-async" };
+  const reason = mode === null ? "the probe of the kernel did not answer" : mode[2];
+  return { mode: "full", ...(reason === undefined ? {} : { reason: decodeLineValue(reason) }) };
 }
 
 export function parseKernelConfig(text: string): Record<string, string> {

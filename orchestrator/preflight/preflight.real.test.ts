@@ -28,6 +28,8 @@ describe.runIf(socket !== "")("preflight on a real container", () => {
       runDir,
       stateDir: tmpdir(),
       criuVersion: "4.2.1",
+      nativeDir: "build",
+      tracking: "auto" as const,
     };
     const askStandby = async (questions: HostQuestions): Promise<HostFacts> => ({
       ...(await gatherHostFacts(environment, { ...questions, role: "primary" })),

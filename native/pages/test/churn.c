@@ -107,10 +107,10 @@ static void write_page(struct slot *s, size_t page)
 	s->stamp[page] = stamp;
 }
 
-static void map_slot(struct slot *s)
+static void map_pages(struct slot *s, size_t pages, bool file)
 {
-	s->file = draw(4) == 0;
-	s->pages = draw(6) == 0 ? 600 + draw(PAGES_MAX - 600) : 1 + draw(40);
+	s->file = file;
+	s->pages = pages;
 	if (s->file && s->pages > program_pages)
 		s->pages = program_pages;
 	s->uid = next_uid++;
@@ -120,8 +120,14 @@ static void map_slot(struct slot *s)
 	if (at == MAP_FAILED)
 		wrong("mmap");
 	s->at = at;
+}
+
+static void map_slot(struct slot *s)
+{
+	bool file = draw(4) == 0;
+	map_pages(s, draw(6) == 0 ? 600 + draw(PAGES_MAX - 600) : 1 + draw(40), file);
 	if (!s->file && draw(2) == 0)
-		(void)madvise(at, s->pages * PAGE, MADV_HUGEPAGE); /* where there are none, it is only not so */
+		(void)madvise(s->at, s->pages * PAGE, MADV_HUGEPAGE); /* where there are none, it is only not so */
 }
 
 static void unmap_slot(struct slot *s)
@@ -198,6 +204,15 @@ static void write_some(struct slot *s)
 		write_page(s, draw(s->pages));
 }
 
+/* A new area of which every other page is written: more regions than the kernel notes at once (512). */
+static void scatter(struct slot *s)
+{
+	unmap_slot(s);
+	map_pages(s, PAGES_MAX, false);
+	for (size_t page = draw(2); page < s->pages; page += 2)
+		write_page(s, page);
+}
+
 static void begin_child(void)
 {
 	char seed[24];
@@ -246,6 +261,7 @@ static void operate(void)
 	case 5: drop_pages(s); break;
 	case 6: toggle_protection(s); break;
 	case 7: if (draw(20) == 0) begin_child(); break;
+	case 8: if (draw(8) == 0) scatter(s); break;
 	default: write_some(s); break;
 	}
 }

@@ -89,7 +89,9 @@ static void write_process(const struct memory *m, int process, int directory, in
 		entry.pages++;
 		memset(content, 0, sizeof content);
 		for (size_t at = 0; m->fill[process][page] != 0 && at < PAGE_BYTES; at += 4)
-			memcpy(content + at, (uint32_t[]){ m->fill[process][page] * 2654435761u ^ (uint32_t)at }, 4);
+			/* Half of the pages can be packed. */
+			memcpy(content + at, (uint32_t[]){ m->fill[process][page] % 2 ? m->fill[process][page] * 2654435761u ^ (uint32_t)at % 64
+										      : (m->fill[process][page] + (uint32_t)at) * 2654435761u }, 4);
 		write_whole(pages, content, sizeof content);
 	}
 	close(pagemap);
@@ -119,7 +121,12 @@ struct pages_table *memory_collect(struct memory *m, int directory, const struct
 				kept[count++] = (struct area){ (uint32_t)id_of(process), 0, address_of(page), address_of(page) + PAGE_BYTES };
 		memset(m->written[process], 0, MEMORY_PAGES);
 	}
-	struct pages_collect collect = { .images = directory, .base = base, .key = key, .kept = kept, .kept_count = count, .writer = writer };
+	static struct pages_packer *packers[3];
+	enum pages_packing how = (enum pages_packing)below(3);
+	if (packers[how] == NULL && (packers[how] = pages_packer_new(how)) == NULL)
+		abort();
+	struct pages_collect collect = { .images = directory, .base = base, .key = key, .kept = kept, .kept_count = count, .writer = writer,
+		.packer = packers[how] };
 	struct pages_table *table = pages_collect(&collect, &stats);
 	if (table == NULL) {
 		printf("  collect: %s\n", collect.reason);

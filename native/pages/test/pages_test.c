@@ -176,6 +176,22 @@ static void write_hostile(struct epoch_writer *writer, const struct epoch_record
 			put_u64(payload + 8, below(2) ? UINT64_MAX >> below(30) : below(100000));
 		break;
 	case 5: return;
+	case 6:
+		for (uint64_t n = 1 + below(4); type == PAGES_PACKED && n > 0; n--)
+			payload[below(length)] ^= (uint8_t)(1 + below(255));
+		break;
+	case 7: /* more or fewer pages than come out */
+		if (type == PAGES_PACKED)
+			put_u32(payload + 8, (uint32_t)below(below(2) ? 300 : 1ull << 32));
+		break;
+	case 8:
+		for (uint32_t i = PAGES_PACKED_HEAD_BYTES; type == PAGES_PACKED && i < length; i++)
+			payload[i] = (uint8_t)below(256);
+		break;
+	case 9:
+		if (type == PAGES_PACKED)
+			put_u32(payload + 12, (uint32_t)below(4));
+		break;
 	default: break;
 	}
 	(void)epoch_record(writer, type, payload, length, NULL, 0);
@@ -220,6 +236,38 @@ TEST(hostile_sections_change_nothing)
 	epoch_reader_close(base_blob);
 	epoch_reader_close(honest);
 	close(images);
+}
+
+TEST(what_is_packed_comes_out_and_garbage_does_not)
+{
+	static uint8_t run[PAGES_RUN_MAX * PAGE_BYTES], packed[PAGES_RUN_MAX * PAGE_BYTES];
+	struct pages_unpacker unpacker = { 0 };
+	CHECK_EQ(pages_packing_called("gzip"), -1);
+	for (int how = PAGES_LZ4; how <= PAGES_ZSTD; how++) {
+		struct pages_packer *packer = pages_packer_new((enum pages_packing)how);
+		CHECK(packer != NULL);
+		for (int round = 0; round < 200; round++) {
+			uint64_t pages = round == 0 ? PAGES_RUN_MAX : 1 + below(6);
+			for (size_t i = 0; i < pages * PAGE_BYTES; i++)
+				run[i] = (uint8_t)(below(9) == 0 ? below(256) : i >> 6);
+			size_t length;
+			const uint8_t *bytes = pages_pack(packer, run, pages, &length);
+			CHECK(bytes != NULL && length < pages * PAGE_BYTES);
+			memcpy(packed, bytes, length);
+			const uint8_t *out = pages_unpack(&unpacker, (enum pages_packing)how, packed, length, pages);
+			CHECK(out != NULL && memcmp(out, run, pages * PAGE_BYTES) == 0);
+			CHECK(pages_unpack(&unpacker, (enum pages_packing)how, packed, length, pages + (pages < PAGES_RUN_MAX ? 1 : -1)) == NULL);
+			for (uint64_t n = 1 + below(3); n > 0; n--)
+				packed[below(length)] ^= (uint8_t)(1 + below(255));
+			(void)pages_unpack(&unpacker, (enum pages_packing)how, packed, below(3) == 0 ? below(length) : length, pages);
+		}
+		for (size_t i = 0; i < sizeof run; i++)
+			run[i] = (uint8_t)below(256);
+		size_t length;
+		CHECK(pages_pack(packer, run, 3, &length) == NULL);
+		pages_packer_free(packer);
+	}
+	pages_unpacker_close(&unpacker);
 }
 
 TEST(pagemaps_are_read_and_garbage_is_refused)
@@ -287,6 +335,7 @@ int main(void)
 	RUN(random_memory_comes_out_as_it_went_in);
 	RUN(a_flipped_bit_at_rest_is_not_restored);
 	RUN(hostile_sections_change_nothing);
+	RUN(what_is_packed_comes_out_and_garbage_does_not);
 	RUN(pagemaps_are_read_and_garbage_is_refused);
 	RUN(areas_to_track_are_told_from_others);
 	(void)run("rm -rf %s");

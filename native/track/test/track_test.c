@@ -1,8 +1,11 @@
 /* The userfaultfd taken out of other processes, and what the kernel then says of their memory. Skips where it cannot. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -224,16 +227,40 @@ TEST(marks_of_an_earlier_registration_do_not_count)
 	close(fd);
 }
 
+/* As where the system's policy allows none: the probe must say so, and not believe the kernel's version. */
+TEST(a_refused_userfaultfd_is_found_out_by_the_probe)
+{
+	struct sock_filter deny[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_userfaultfd, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { .len = sizeof deny / sizeof *deny, .filter = deny };
+	pid_t child = fork();
+	if (child == 0) {
+		char why[TRACK_WHY_BYTES];
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+			_exit(2);
+		_exit(track_probe(why, sizeof why) == EPERM && strstr(why, "no userfaultfd") != NULL ? 0 : 1);
+	}
+	int status = -1;
+	CHECK(waitpid(child, &status, 0) == child);
+	CHECK_EQ(status, 0);
+}
+
 int main(void)
 {
-	int cannot = track_probe();
+	char why[TRACK_WHY_BYTES];
+	int cannot = track_probe(why, sizeof why);
 	if (cannot != 0) {
-		printf("skipped: this kernel cannot track written pages: %s\n1 passed, 0 failed\n", strerror(cannot));
+		printf("skipped: this kernel cannot track written pages: %s\n1 passed, 0 failed\n", why);
 		return 0;
 	}
 	RUN(a_sleeper_gives_its_userfaultfd_and_sleeps_on);
 	RUN(one_that_computes_under_signals_goes_on_as_it_was);
 	RUN(one_that_is_stopped_or_gone_is_left_alone);
 	RUN(marks_of_an_earlier_registration_do_not_count);
+	RUN(a_refused_userfaultfd_is_found_out_by_the_probe);
 	return check_report();
 }

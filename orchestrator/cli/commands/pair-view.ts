@@ -44,7 +44,7 @@ export function pairView(nowMs: () => number): View<PairView> {
       { header: "PAUSE P50/P99", cell: (pair) => halves(pair.pauseMs), wide: true },
       { header: "DELAY P50/P99", cell: (pair) => halves(pair.outputDelayMs), wide: true },
       { header: "PAUSE PARTS", cell: parts, wide: true },
-      { header: "MEMORY", cell: (pair) => pair.tracking ?? "-", wide: true },
+      { header: "MEMORY", cell: memory, wide: true },
       { header: "IMAGE", cell: (pair) => pair.image, wide: true },
       { header: "CONTAINER", cell: (pair) => pair.containerId.slice(0, 12), wide: true },
     ],
@@ -63,10 +63,18 @@ function parts({ pausePartsMs = {} }: PairView): string {
   return told.map(([name, ms]) => `${name} ${ms.toFixed(1)}`).join(" ");
 }
 
-function memory(tracking: string): string {
+function memory({ tracking, wholeWhy, memoryBytes }: PairView): string {
+  if (tracking === undefined) return "-";
+  const why = wholeWhy === undefined ? "" : ` (${wholeWhy})`;
+  return `${memoryBytes === undefined ? "" : `${bytes(memoryBytes)} `}${tracking}${why}`;
+}
+
+function memoryInWords(pair: PairView): string {
+  const { tracking, wholeWhy, memoryBytes = 0 } = pair;
+  const why = wholeWhy === undefined ? "" : ` (${wholeWhy})`;
   return tracking === "full"
-    ? "dumped whole at every checkpoint"
-    : `written pages only (${tracking})`;
+    ? `all ${bytes(memoryBytes)} copied at every checkpoint${why}`
+    : `${bytes(memoryBytes)}, written pages only (${tracking})${why === "" ? "" : `, but whole${why}`}`;
 }
 
 function halves(values: Percentiles | undefined): string {
@@ -82,7 +90,7 @@ function describe(pair: PairView, paint: Paint, nowMs: number): string {
     ["Held now", held(pair)],
     ["Pause", spread(pair.pauseMs, milliseconds)],
     ["Pause parts", pair.pausePartsMs && parts(pair)],
-    ["Memory", pair.tracking && memory(pair.tracking)],
+    ["Memory", pair.tracking && memoryInWords(pair)],
     ["Output delay", spread(pair.outputDelayMs, milliseconds)],
     ["Event log", eventLog(pair.log)],
     ["Log delay", spread(pair.log?.delayMs, milliseconds)],

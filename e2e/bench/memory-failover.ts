@@ -1,0 +1,76 @@
+/** What clients see at the power loss of a host, against how much memory the service has: the whole product, in the lab. */
+import { LabHosts } from "../runner/hosts.js";
+import { buildImage, Service } from "../runner/service.js";
+import { specOf } from "../runner/workloads.js";
+import { asOnTheMachine } from "./configurations.js";
+import { measureOutage } from "./measure.js";
+import { at } from "./memory-numbers.js";
+import { type MemoryRow, round } from "./rows.js";
+
+/** The first dump is whole, and the application stands still for it. */
+const FREEZE_MS_MAX = 10_000;
+const VALUE_BYTES = 1_000_000;
+const VALUES_A_CALL = 64;
+
+export interface FailoverCase {
+  memoryMiB: number;
+  connections: number;
+}
+
+export interface FailoverSettings {
+  kills: number;
+  untilMs: number;
+  say: (line: string) => void;
+}
+
+export async function measureFailovers(
+  cases: FailoverCase[],
+  settings: FailoverSettings,
+): Promise<MemoryRow[]> {
+  const { hosts, started } = await LabHosts.up(["alpha", "beta"], settings.say);
+  try {
+    await buildImage(specOf("redis"));
+    const outages = new Map<FailoverCase, number[]>(cases.map((each) => [each, []]));
+    for (let turn = 0; turn < settings.kills; turn += 1) {
+      for (const [each, found] of outages) {
+        if (Date.now() > settings.untilMs) continue;
+        settings.say(`… failover at ${each.memoryMiB} MiB, ${each.connections} connections`);
+        found.push(await oneOutage(hosts, each));
+      }
+    }
+    return [...outages]
+      .filter(([, found]) => found.length > 0)
+      .map(([each, found]) => rowOf(each, found));
+  } finally {
+    if (started) await hosts.down();
+  }
+}
+
+/** Both hosts begin anew each time: what the last turn left must not count. */
+async function oneOutage(hosts: LabHosts, of: FailoverCase): Promise<number> {
+  await asOnTheMachine(hosts);
+  const service = new Service(hosts, specOf("redis"));
+  const [primary = "alpha", standby = "beta"] = hosts.hosts;
+  await service.run(primary);
+  const script =
+    "for i = ARGV[1], ARGV[2] do redis.call('SET', 'big:' .. i, string.rep('value ' .. i .. ' ', ARGV[3] / (7 + #tostring(i)))) end return 'done'";
+  const values = Math.floor((of.memoryMiB * 2 ** 20) / VALUE_BYTES);
+  for (let first = 1; first <= values; first += VALUES_A_CALL) {
+    const last = Math.min(values, first + VALUES_A_CALL - 1);
+    const words = ["exec", service.name, "redis-cli", "EVAL", script, "0"];
+    const numbers = [first, last, VALUE_BYTES].map(String);
+    const filled = await service.docker(primary, [...words, ...numbers], 60_000);
+    if (filled.stdout.trim() !== "done") throw new Error(`fill: ${filled.stdout} ${filled.stderr}`);
+  }
+  await service.protect(primary, standby, { epoch: { freezeTimeoutMs: FREEZE_MS_MAX } });
+  await service.untilListening();
+  return (await measureOutage(service, of.connections, 1)).p50;
+}
+
+function rowOf({ memoryMiB, connections }: FailoverCase, outages: number[]): MemoryRow {
+  return {
+    ...{ configuration: "failover", workload: "redis", threads: 1, memoryMiB, connections },
+    outageMs: { p50: round(at(outages, 0.5)), max: round(Math.max(...outages)) },
+    kills: outages.length,
+  };
+}

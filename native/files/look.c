@@ -153,6 +153,9 @@ static int look_into(struct walk *walk, const struct ask *ask, size_t count)
 	struct stat st;
 	if (node_is_dropped(walk->index, dir) || dir->walked_scan == walk->index->scan)
 		return 0;
+	/* Something else has its name now. Where the directory itself went, it came by a name that was told, and is read whole. */
+	if (dir->seen == walk->index->scan && (!S_ISDIR(dir->mode) || dir->ino != dir->inode->meta.ino))
+		return 0;
 	int fd = open_known(walk, dir, &st);
 	if (fd < 0)
 		return 1;

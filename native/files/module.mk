@@ -4,3 +4,7 @@ FILES_APPLY_SRCS := files/parse.c files/apply.c files/apply_entry.c files/tracke
 
 TESTS += files-test
 files-test_SRCS = files/test/files_test.c files/test/trees.c $(FILES_SCAN_SRCS) $(FILES_APPLY_SRCS) $(EPOCH_SRCS) $(CRC_SRCS) $(DISK_SRCS) $(LINE_SRCS)
+
+TESTS += watch-test
+watch-test_SRCS = files/test/watch_test.c files/test/trees.c dump/tree.c $(FILES_SCAN_SRCS) $(EPOCH_SRCS) $(CRC_SRCS) $(DISK_SRCS) $(LINE_SRCS) $(PROC_SRCS)
+watch-test_LDLIBS = -lpthread

@@ -8,3 +8,6 @@ files-test_SRCS = files/test/files_test.c files/test/trees.c $(FILES_SCAN_SRCS) 
 TESTS += watch-test
 watch-test_SRCS = files/test/watch_test.c files/test/trees.c dump/tree.c $(FILES_SCAN_SRCS) $(EPOCH_SRCS) $(CRC_SRCS) $(DISK_SRCS) $(LINE_SRCS) $(PROC_SRCS)
 watch-test_LDLIBS = -lpthread
+
+FIXTURES += files-bench
+files-bench_SRCS = files/test/files_bench.c files/test/trees.c $(FILES_SCAN_SRCS) $(EPOCH_SRCS) $(CRC_SRCS) $(DISK_SRCS) $(LINE_SRCS)

@@ -134,6 +134,8 @@ static void change(struct writer *w)
 	int fd;
 	pick(w, path, sizeof path);
 	pick(w, other, sizeof other);
+	if (draw(w, 400) == 0)
+		trees_remove(path); /* directories are moved into one another, deeper and deeper */
 	switch (draw(w, 20)) {
 	case 0:
 	case 1:
@@ -264,11 +266,13 @@ static int scan_stopped(struct files_index *index, pid_t pid, struct files_scan_
 	}
 	if (result == 0)
 		result = files_scan(index, w, &options, stats);
+	int error = errno;
 	if (result != 0)
 		printf("  %u told, %u walked (%s): %s: %s\n", stats->told, stats->walked, stats->why ? stats->why : "", files_error(index),
-		       strerror(errno));
+		       strerror(error));
 	epoch_writer_close(w);
 	close(blob);
+	errno = error;
 	return result;
 }
 
@@ -298,11 +302,16 @@ static int run(struct files_index *index, const char *seen)
 		if (trees_below(3) == 0)
 			files_listen(index);
 		good = stop(pid) == 0 && scan_stopped(index, pid, &stats) == 0;
+		int error = errno;
 		kill(pid, SIGCONT);
 		if (good && trees_below(20) == 0)
 			files_rollback(index);
 		else if (good)
 			files_commit(index);
+		else if (error == ELOOP) {
+			files_rollback(index); /* deeper than is allowed; they will be removed */
+			good = 1;
+		}
 		told += stats.told;
 		walked += stats.walked;
 		looked += stats.told ? stats.entries : 0;

@@ -90,6 +90,8 @@ export interface DumpResult {
   lateInVain: number;
   /** How written memory is found: `wp-async`, or `full` when everything is dumped. */
   tracking: string;
+  /** Why files were walked in this epoch, where the kernel did not tell which of them changed. */
+  filesWalked?: string;
   /** Processes whose memory is tracked. */
   tracked: number;
   /** Of private memory: present, read while frozen, and shipped. */
@@ -254,6 +256,7 @@ function dumpResult(fields: LineFields): DumpResult {
     plain: fields.textOr("plain", "").split(",").filter(Boolean) as Shortcut[],
     lateInVain: fields.number("late_in_vain"),
     tracking: fields.text("tracking"),
+    ...(fields.has("files_why") ? { filesWalked: fields.text("files_why") } : {}),
     tracked: fields.number("tracked"),
     pages: fields.number("pages"),
     pagesDumped: fields.number("pages_dumped"),

@@ -65,6 +65,8 @@ export interface PairView {
   pausePartsMs?: Record<string, number>;
   /** How written memory is found: `wp-async`, or `full` where all of it is dumped every time. */
   tracking?: string;
+  /** Of the last checkpoint: why all files were looked at; absent when the kernel told which changed. */
+  filesWalked?: string;
   dumpMs?: Percentiles;
   shipMs?: Percentiles;
   commitMs?: Percentiles;

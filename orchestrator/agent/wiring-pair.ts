@@ -274,6 +274,7 @@ async function openDumper(
         pausePartsMs: result.pausePartsMs,
         plain: result.plain,
         tracking: result.tracking,
+        ...(result.filesWalked === undefined ? {} : { filesWalked: result.filesWalked }),
       };
     },
     presync: (path, generation) => checkpointer.presync({ path, generation }),

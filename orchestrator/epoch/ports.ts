@@ -11,6 +11,8 @@ export interface DumpResult {
   plain?: string[];
   /** How written memory is found. `full`: it is not, all of it is dumped every time. */
   tracking?: string;
+  /** Why the files were walked; absent when the kernel told which of them changed. */
+  filesWalked?: string;
 }
 
 /** Freezes, captures and thaws the application; the thaw is its promise, whatever happens. */

@@ -124,6 +124,7 @@ export class Pair {
     bytes: new Window(),
   };
   private tracking: string | undefined;
+  private filesWalked: string | undefined;
   private readonly pauseParts = new Map<string, Window>();
   private plain = "";
   readonly log: Logger;
@@ -512,6 +513,12 @@ export class Pair {
     }
   }
 
+  private noteFiles({ epoch, filesWalked }: EpochReport): void {
+    if (filesWalked === this.filesWalked) return;
+    this.filesWalked = filesWalked;
+    this.log.info({ epoch, filesWalked: filesWalked ?? "" }, "whether all files are looked at");
+  }
+
   private notePauseParts({ epoch, pausePartsMs = {}, plain = [] }: EpochReport): void {
     for (const [name, ms] of Object.entries(pausePartsMs)) {
       const window = this.pauseParts.get(name) ?? new Window();
@@ -529,6 +536,7 @@ export class Pair {
     this.windows.pause.add(report.pauseMs);
     this.notePauseParts(report);
     this.noteTracking(report);
+    this.noteFiles(report);
     this.windows.dump.add(report.wallMs);
     this.windows.ship.add(report.shipMs);
     this.windows.commit.add(report.commitMs);
@@ -594,6 +602,7 @@ export class Pair {
       ...optional("pauseMs", windows.pause.percentiles()),
       ...optional("pausePartsMs", medians(this.pauseParts)),
       ...optional("tracking", this.tracking),
+      ...optional("filesWalked", this.filesWalked),
       ...optional("dumpMs", windows.dump.percentiles()),
       ...optional("shipMs", windows.ship.percentiles()),
       ...optional("commitMs", windows.commit.percentiles()),

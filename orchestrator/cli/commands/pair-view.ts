@@ -63,6 +63,12 @@ function parts({ pausePartsMs = {} }: PairView): string {
   return told.map(([name, ms]) => `${name} ${ms.toFixed(1)}`).join(" ");
 }
 
+function files(walked: string | undefined): string {
+  return walked === undefined
+    ? "changed ones only, as the kernel tells"
+    : `all looked at in the last checkpoint: ${walked}`;
+}
+
 function memory(tracking: string): string {
   return tracking === "full"
     ? "dumped whole at every checkpoint"
@@ -83,6 +89,7 @@ function describe(pair: PairView, paint: Paint, nowMs: number): string {
     ["Pause", spread(pair.pauseMs, milliseconds)],
     ["Pause parts", pair.pausePartsMs && parts(pair)],
     ["Memory", pair.tracking && memory(pair.tracking)],
+    ["Files", pair.tracking && files(pair.filesWalked)],
     ["Output delay", spread(pair.outputDelayMs, milliseconds)],
     ["Event log", eventLog(pair.log)],
     ["Log delay", spread(pair.log?.delayMs, milliseconds)],

@@ -96,6 +96,8 @@ export interface DumpResult {
   tracking: string;
   /** Why all memory, or that of some process, is dumped whole. */
   wholeWhy?: string;
+  /** Why files were walked in this epoch, where the kernel did not tell which of them changed. */
+  filesWalked?: string;
   /** Processes whose memory is tracked. */
   tracked: number;
   /** Of private memory: present, read while frozen, and shipped. */
@@ -265,6 +267,7 @@ function dumpResult(fields: LineFields): DumpResult {
     lateInVain: fields.number("late_in_vain"),
     tracking: fields.text("tracking"),
     ...(wholeWhy === "" ? {} : { wholeWhy }),
+    ...(fields.has("files_why") ? { filesWalked: fields.text("files_why") } : {}),
     tracked: fields.number("tracked"),
     pages: fields.number("pages"),
     pagesDumped: fields.number("pages_dumped"),

@@ -244,7 +244,7 @@ static int prepare(struct attempt *attempt)
 	attempt->scan.writer = attempt->writer;
 	attempt->scan.tree = &self->tree;
 	attempt->scan.root = self->app_host_pid;
-	attempt->scan.mapped = self->mapped;
+	attempt->scan.uses = &self->uses;
 	if (scan_prepare(&attempt->scan) != 0)
 		return fail(self, "files", "thread", errno, "%s", strerror(errno));
 	return 0;

@@ -45,6 +45,7 @@ struct dumper {
 	struct engine engine; /* the next dump's CRIU */
 	uint64_t sequence;
 	struct files_index *files;
+	bool watching; /* the kernel tells of at least one of their roots */
 	struct tracker tracker;
 	struct hash_key page_key;
 	struct pages_packer *packer; /* NULL: pages are shipped as they are */
@@ -58,7 +59,7 @@ struct dumper {
 	uint64_t last_blob_epoch; /* of the last blob made; 0: a presync, or none */
 	bool blob_unacked; /* a blob was made since the last one that the standby is known to have */
 	struct tree tree;
-	struct files_inode_id mapped[TREE_MAPPED_MAX];
+	struct tree_uses uses;
 	/* of the last failure */
 	const char *code, *stage;
 	int error;

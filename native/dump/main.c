@@ -21,7 +21,7 @@
 #include "dump/shortcuts.h"
 #include "line/line.h"
 
-enum { EXCLUDES_MAX = 16, WRITE_MS_MAX = 10000 };
+enum { EXCLUDES_MAX = 16, WRITE_MS_MAX = 10000, LISTEN_MS = 100 };
 
 struct options {
 	pid_t init_pid;
@@ -32,6 +32,7 @@ struct options {
 	uint64_t log_keep, freeze_ms_max, blob_bytes_max, files_bytes_max;
 	bool track; /* if the kernel can */
 	int packing; /* enum pages_packing */
+	bool watch; /* the same, for files */
 };
 
 static struct dumper dumper = { .base_images = -1, .work = -1, .logs = -1, .kdat = -1 };
@@ -115,6 +116,11 @@ static void reply_dump(const struct dump_request *request, const struct dump_res
 	line_u64(&line, "changed_blocks", result->images.changed_blocks);
 	line_u64(&line, "files_changed", result->files.changed + result->files.removed);
 	line_u64(&line, "files_bytes", result->files.captured_bytes);
+	line_u64(&line, "files_looked_at", result->files.entries);
+	line_u64(&line, "files_told", result->files.told);
+	line_u64(&line, "files_walked", result->files.walked);
+	if (result->files.why != NULL)
+		line_text(&line, "files_why", result->files.why);
 	line_u64(&line, "processes", result->processes);
 	line_u64(&line, "threads", result->threads);
 	line_u64(&line, "more", (uint64_t)result->files.more);
@@ -244,7 +250,7 @@ static bool serve(char *text, size_t length)
 	return true;
 }
 
-/* Until there is a line, or stdin is closed. */
+/* Until there is a line, or stdin is closed. What the kernel tells of files is taken meanwhile, its queue being bounded. */
 static void await_input(void)
 {
 	for (;;) {
@@ -252,7 +258,9 @@ static void await_input(void)
 			{ .fd = STDIN_FILENO, .events = POLLIN },
 			{ .fd = dumper.engine.pidfd, .events = POLLIN },
 		};
-		int count = poll(ready, 2, -1);
+		int count = poll(ready, 2, dumper.watching ? LISTEN_MS : -1);
+		if (dumper.watching)
+			files_listen(dumper.files);
 		if (count < 0 && errno != EINTR)
 			return; /* read() tells */
 		if (count > 0 && ready[1].revents != 0)
@@ -291,14 +299,17 @@ static int usage(void)
 {
 	fprintf(stderr, "usage: ftdump --pair ID --init-pid PID --toolkit DIR --hook LIB --work DIR --gate SOCKET|none --roots FILE\n"
 			"              [--kdat DIR] [--exclude PATH]… [--log-keep 4] [--freeze-ms-max 2000] [--blob-bytes-max 8589934592]\n"
-			"              [--files-bytes-max 4294967296] [--tracking auto|full]\n"
-			"              [--compression none|lz4|zstd] [--without splices|pages|smaps|mark]…\n");
+			"              [--files-bytes-max 4294967296] [--tracking auto|full] [--files auto|walk]\n"
+			"              [--compression none|lz4|zstd] [--without splices|pages|smaps|mark|late]…\n");
 	return 2;
 }
 
 static int parse_options(int argc, char **argv, struct options *out)
 {
-	enum { PAIR = 1, INIT, TOOLKIT, HOOK, WORK, GATE, ROOTS, EXCLUDE, KEEP, FREEZE, BLOB, KDAT, FILES, WITHOUT, TRACKING, COMPRESSION };
+	enum {
+		PAIR = 1, INIT, TOOLKIT, HOOK, WORK, GATE, ROOTS, EXCLUDE, KEEP, FREEZE, BLOB, KDAT, FILES, WITHOUT, TRACKING,
+		COMPRESSION, WATCH
+	};
 	static const struct option known[] = {
 		{ "pair", 1, NULL, PAIR },	   { "init-pid", 1, NULL, INIT }, { "toolkit", 1, NULL, TOOLKIT },
 		{ "hook", 1, NULL, HOOK },	   { "work", 1, NULL, WORK },	  { "gate", 1, NULL, GATE },
@@ -306,11 +317,12 @@ static int parse_options(int argc, char **argv, struct options *out)
 		{ "freeze-ms-max", 1, NULL, FREEZE }, { "blob-bytes-max", 1, NULL, BLOB }, { "kdat", 1, NULL, KDAT },
 		{ "files-bytes-max", 1, NULL, FILES }, { "without", 1, NULL, WITHOUT }, { "tracking", 1, NULL, TRACKING },
 		{ "compression", 1, NULL, COMPRESSION },
+		{ "files", 1, NULL, WATCH },
 		{ NULL, 0, NULL, 0 },
 	};
 	uint64_t number = 0;
 	int bad = 0;
-	*out = (struct options){ .exclude = { "/.ftctl" }, .excludes = 1, .kdat = "kdat", .log_keep = 4, .freeze_ms_max = 2000, .shortcuts = HOOK_SHORTCUTS,
+	*out = (struct options){ .exclude = { "/.ftctl" }, .excludes = 1, .kdat = "kdat", .log_keep = 4, .freeze_ms_max = 2000, .shortcuts = HOOK_SHORTCUTS, .watch = true,
 				 .blob_bytes_max = (uint64_t)8 << 30 };
 	for (int kind; (kind = getopt_long(argc, argv, "", known, NULL)) != -1;) {
 		switch (kind) {
@@ -343,6 +355,10 @@ static int parse_options(int argc, char **argv, struct options *out)
 			out->packing = pages_packing_called(optarg);
 			bad |= out->packing < 0;
 			break;
+		case WATCH:
+			out->watch = strcmp(optarg, "auto") == 0;
+			bad |= !out->watch && strcmp(optarg, "walk") != 0;
+			break;
 		default: return -1;
 		}
 	}
@@ -370,6 +386,22 @@ static void wipe_images(void)
 	closedir(listing);
 }
 
+/* Whatever cannot be watched is walked in every epoch; said here once, and with every epoch's answer. */
+static void watch_files(const struct options *options)
+{
+	const char *name, *why;
+	if (getenv("FTDUMP_VERIFY_FILES") != NULL)
+		files_audit(dumper.files);
+	if (!options->watch)
+		return;
+	dumper.watching = files_watch(dumper.files, options->work) == 0;
+	if (!dumper.watching)
+		fprintf(stderr, "ftdump: files are not watched, but walked: %s\n", strerror(errno));
+	for (size_t i = 0; (why = files_unwatched(dumper.files, i, &name)), name != NULL; i++)
+		if (why != NULL)
+			fprintf(stderr, "ftdump: files below %s are walked in every epoch: %s\n", name, why);
+}
+
 static int open_files(const struct options *options)
 {
 	struct files_root *roots;
@@ -386,6 +418,8 @@ static int open_files(const struct options *options)
 	free(roots);
 	if (dumper.files == NULL)
 		fprintf(stderr, "ftdump: %s: %s\n", where, strerror(error));
+	else
+		watch_files(options);
 	return dumper.files == NULL ? -1 : 0;
 }
 

@@ -12,13 +12,12 @@ enum { SCAN_GO = 1, SCAN_CANCEL = 2 };
 static void scan_frozen(struct scan *scan)
 {
 	uint64_t from = clock_us();
-	size_t mapped = 0;
 	scan->result = tree_read(scan->tree, scan->root);
 	if (scan->result == 0)
-		scan->result = tree_mapped(scan->tree, scan->mapped, &mapped);
+		scan->result = tree_uses_read(scan->tree, scan->uses);
 	if (scan->result == 0) {
 		const struct files_scan_options options = {
-			.frozen = 1, .mapped = scan->mapped, .mapped_count = mapped,
+			.frozen = 1, .used = scan->uses->use, .used_count = scan->uses->count, .doubt = scan->uses->doubt,
 		};
 		scan->result = files_scan(scan->index, scan->writer, &options, &scan->stats);
 	}

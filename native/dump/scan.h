@@ -17,7 +17,7 @@ struct scan {
 	struct epoch_writer *writer;
 	struct tree *tree;
 	pid_t root;
-	struct files_inode_id *mapped;
+	struct tree_uses *uses;
 	/* out, valid once `done` is readable */
 	int result, error;
 	uint64_t us;

@@ -2,9 +2,12 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "proc/proc.h"
 
@@ -66,7 +69,19 @@ int tree_read(struct tree *tree, pid_t root)
 	return 0;
 }
 
-bool tree_maps_line(const char *line, struct files_inode_id *out)
+/* A newline in a name is written \012; everything else as it is. */
+static void decode_path(char *path)
+{
+	char *to = path;
+	for (const char *from = path; *from != 0 && *from != '\n';) {
+		int newline = strncmp(from, "\\012", 4) == 0;
+		*to++ = newline ? '\n' : *from;
+		from += newline ? 4 : 1;
+	}
+	*to = 0;
+}
+
+bool tree_maps_line(char *line, struct files_use *out)
 {
 	char permissions[5];
 	unsigned major_number, minor_number;
@@ -74,52 +89,96 @@ bool tree_maps_line(const char *line, struct files_inode_id *out)
 	int path = 0;
 	if (sscanf(line, "%*x-%*x %4s %*x %x:%x %llu %n", permissions, &major_number, &minor_number, &inode, &path) < 4)
 		return false;
-	if (permissions[1] != 'w' || permissions[3] != 's' || inode == 0 || path == 0 || line[path] != '/')
+	if (permissions[3] != 's' || inode == 0 || path == 0 || line[path] != '/')
 		return false;
 	/* Shared memory without a name is part of the memory images. */
-	static const char *const anonymous[] = { "/dev/zero (deleted)", "/SYSV", "/memfd:" };
+	static const char *const anonymous[] = { "/dev/zero (deleted)", "/SYSV", "/memfd:", "/[aio]" };
 	for (size_t i = 0; i < sizeof anonymous / sizeof *anonymous; i++)
 		if (strncmp(line + path, anonymous[i], strlen(anonymous[i])) == 0)
 			return false;
-	/* An overlay's maps may show another device than the upper directory has. */
-	*out = (struct files_inode_id){ .dev = 0, .ino = inode };
+	decode_path(line + path);
+	*out = (struct files_use){ .ino = inode, .path = line + path, .mapped = permissions[1] == 'w' };
 	return true;
 }
 
-static int add_mapped(struct files_inode_id id, struct files_inode_id *out, size_t *count)
+/* -1 when there is no more room. */
+static int add_use(struct tree_uses *uses, const struct files_use *use)
 {
-	for (size_t i = 0; i < *count; i++)
-		if (out[i].ino == id.ino && out[i].dev == id.dev)
+	size_t bytes = strlen(use->path) + 1;
+	for (size_t i = 0; i < uses->count; i++)
+		if (uses->use[i].ino == use->ino && uses->use[i].mapped >= use->mapped && strcmp(uses->use[i].path, use->path) == 0)
 			return 0;
-	if (*count == TREE_MAPPED_MAX) {
+	if (uses->count == TREE_USES_MAX || bytes > sizeof uses->text - uses->text_bytes) {
 		errno = ENFILE;
 		return -1;
 	}
-	out[(*count)++] = id;
+	char *path = memcpy(uses->text + uses->text_bytes, use->path, bytes);
+	uses->text_bytes += bytes;
+	uses->use[uses->count++] = (struct files_use){ .ino = use->ino, .path = path, .mapped = use->mapped };
 	return 0;
 }
 
-int tree_mapped(const struct tree *tree, struct files_inode_id *out, size_t *count)
+static int read_mapped(struct tree_uses *uses, pid_t pid)
 {
-	*count = 0;
-	for (size_t i = 0; i < tree->processes; i++) {
-		char path[64], line[8192];
-		snprintf(path, sizeof path, "/proc/%d/maps", (int)tree->pid[i]);
-		FILE *maps = fopen(path, "re");
-		if (maps == NULL)
-			continue; /* it has just ended */
-		int result = 0;
-		while (result == 0 && fgets(line, sizeof line, maps) != NULL) {
-			struct files_inode_id id;
-			if (tree_maps_line(line, &id))
-				result = add_mapped(id, out, count);
-		}
-		int error = errno;
-		fclose(maps);
-		errno = error;
-		if (result != 0)
-			return -1;
+	char path[64], line[8192];
+	int result = 0;
+	snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
+	FILE *maps = fopen(path, "re");
+	if (maps == NULL)
+		return 0; /* it has just ended */
+	while (result == 0 && fgets(line, sizeof line, maps) != NULL) {
+		struct files_use use;
+		if (tree_maps_line(line, &use))
+			result = add_use(uses, &use);
 	}
+	int error = errno;
+	fclose(maps);
+	errno = error;
+	return result;
+}
+
+/* One descriptor: a regular file open for writing? The mode of the link in /proc says how it is open. */
+static void read_open(struct tree_uses *uses, int directory, const char *number)
+{
+	char path[4096];
+	struct stat file, link;
+	if (fstatat(directory, number, &file, 0) != 0 || !S_ISREG(file.st_mode))
+		return;
+	ssize_t bytes = readlinkat(directory, number, path, sizeof path - 1);
+	if (fstatat(directory, number, &link, AT_SYMLINK_NOFOLLOW) != 0 || bytes < 0) {
+		uses->doubt = "an open file cannot be looked at";
+		return;
+	}
+	path[bytes] = 0;
+	const struct files_use use = { .ino = file.st_ino, .path = path };
+	if ((link.st_mode & S_IWUSR) != 0 && add_use(uses, &use) != 0)
+		uses->doubt = "more files are open than are kept track of";
+}
+
+static void read_descriptors(struct tree_uses *uses, pid_t pid)
+{
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+	DIR *listing = opendir(path);
+	if (listing == NULL) {
+		uses->doubt = "the open files of a process cannot be read";
+		return;
+	}
+	for (struct dirent *entry; (entry = readdir(listing)) != NULL;)
+		if (entry->d_name[0] != '.')
+			read_open(uses, dirfd(listing), entry->d_name);
+	closedir(listing);
+}
+
+int tree_uses_read(const struct tree *tree, struct tree_uses *uses)
+{
+	uses->count = uses->text_bytes = 0;
+	uses->doubt = tree->truncated ? "the application has more processes than are kept track of" : NULL;
+	for (size_t i = 0; i < tree->processes; i++)
+		if (read_mapped(uses, tree->pid[i]) != 0)
+			return -1;
+	for (size_t i = 0; i < tree->processes; i++)
+		read_descriptors(uses, tree->pid[i]);
 	return 0;
 }
 

@@ -245,7 +245,7 @@ static uint64_t optimistic_start(struct content *c)
 	struct files_index *index = c->index;
 	const struct inode_meta *was = &c->inode->meta;
 	if (!index->options->frozen || c->create || was->size < OPTIMISM_BYTES_MIN || c->now.size <= was->size ||
-	    c->root->always_compare || is_mapped(index->options, c->now.dev, c->now.ino) ||
+	    c->root->always_compare || is_mapped(index, c->root, c->now.ino) ||
 	    index->scan < c->inode->distrust_until || index->deferreds == DEFERRED_MAX)
 		return 0;
 	int fd = fcntl(c->fd, F_DUPFD_CLOEXEC, 0);
@@ -259,6 +259,8 @@ static uint64_t optimistic_start(struct content *c)
 static int write_opened(struct content *c, const struct stat *st)
 {
 	struct files_index *index = c->index;
+	struct file_id id = file_id_of(c->root, c->fd);
+	inode_learn(c->inode, &id);
 	meta_of(index, st, &c->now);
 	if (c->now.size > FILES_SIZE_MAX) {
 		errno = EFBIG;
@@ -277,7 +279,7 @@ static int write_opened(struct content *c, const struct stat *st)
 		return -1;
 	struct stat after;
 	if (fstat(c->fd, &after) != 0 || after.st_ctim.tv_sec != st->st_ctim.tv_sec ||
-	    after.st_ctim.tv_nsec != st->st_ctim.tv_nsec || is_mapped(index->options, c->now.dev, c->now.ino))
+	    after.st_ctim.tv_nsec != st->st_ctim.tv_nsec || is_mapped(index, c->root, c->now.ino))
 		c->now.stale = 1;
 	if (c->begun) {
 		index->stats->changed++;

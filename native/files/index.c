@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,6 +99,21 @@ int node_add(struct files_index *index, struct node *parent, struct node *child)
 	return 0;
 }
 
+int node_insert(struct files_index *index, struct node *parent, struct node *child)
+{
+	node_sort(parent);
+	if (node_add(index, parent, child) != 0)
+		return -1;
+	uint32_t at = parent->children - 1;
+	while (at > 0 && strcmp(parent->child[at - 1]->name, child->name) > 0) {
+		parent->child[at] = parent->child[at - 1];
+		at--;
+	}
+	parent->child[at] = child;
+	parent->unsorted = 0;
+	return 0;
+}
+
 struct node *node_child(const struct node *parent, const char *name)
 {
 	uint32_t low = 0, high = parent->children;
@@ -122,6 +138,7 @@ int node_drop_unseen(struct files_index *index, struct root *root, struct node *
 		struct node *child = dir->child[i];
 		int drop = child->seen != index->scan && result == 0;
 		if (drop && note_add(index, (struct note){.kind = NOTE_REMOVED, .node = child}) == 0) {
+			child->dropped_scan = index->scan;
 			if (list_add(&root->gone, child) != 0)
 				result = -1;
 			continue;
@@ -131,6 +148,23 @@ int node_drop_unseen(struct files_index *index, struct root *root, struct node *
 	}
 	dir->children = kept;
 	return result;
+}
+
+int node_drop(struct files_index *index, struct root *root, struct node *child)
+{
+	if (note_add(index, (struct note){.kind = NOTE_REMOVED, .node = child}) != 0)
+		return -1;
+	child_remove(child->parent, child);
+	child->dropped_scan = index->scan;
+	return list_add(&root->gone, child);
+}
+
+int node_is_dropped(const struct files_index *index, const struct node *node)
+{
+	for (; node != NULL; node = node->parent)
+		if (node->dropped_scan == index->scan)
+			return 1;
+	return 0;
 }
 
 int node_path(const struct node *node, char *out)
@@ -168,20 +202,106 @@ struct inode *inode_find(const struct root *root, uint64_t dev, uint64_t ino)
 	return NULL;
 }
 
+struct inode *inode_find_next(const struct inode *inode)
+{
+	for (struct inode *at = inode->next; at != NULL; at = at->next)
+		if (at->meta.ino == inode->meta.ino && at->meta.dev == inode->meta.dev)
+			return at;
+	return NULL;
+}
+
+/* FNV-1a. */
+static size_t id_slot_of(const struct root *root, const struct file_id *id)
+{
+	uint64_t hash = 0xcbf29ce484222325ull ^ (uint32_t)id->type;
+	for (uint32_t i = 0; i < id->bytes; i++)
+		hash = (hash ^ id->handle[i]) * 0x100000001b3ull;
+	return (size_t)(hash ^ (hash >> 29)) & (root->slots - 1);
+}
+
+static int same_id(const struct file_id *a, const struct file_id *b)
+{
+	return a->type == b->type && a->bytes == b->bytes && memcmp(a->handle, b->handle, a->bytes) == 0;
+}
+
+struct inode *inode_find_id(const struct root *root, const struct file_id *id)
+{
+	if (root->slots == 0)
+		return NULL;
+	for (struct inode *at = root->id_slot[id_slot_of(root, id)]; at != NULL; at = at->next_id)
+		if (same_id(&at->id, id))
+			return at;
+	return NULL;
+}
+
+static void id_put(struct root *root, struct inode *inode)
+{
+	struct inode **slot = &root->id_slot[id_slot_of(root, &inode->id)];
+	inode->next_id = *slot;
+	*slot = inode;
+}
+
+static void id_forget(struct inode *inode)
+{
+	if (inode->id.bytes == 0)
+		return;
+	struct inode **at = &inode->root->id_slot[id_slot_of(inode->root, &inode->id)];
+	while (*at != inode)
+		at = &(*at)->next_id;
+	*at = inode->next_id;
+	inode->id.bytes = 0;
+	inode->root->unlearnt++;
+}
+
+struct file_id file_id_of(const struct root *root, int fd)
+{
+	struct {
+		struct file_handle head;
+		uint8_t room[FILE_ID_BYTES_MAX];
+	} got = {.head.handle_bytes = FILE_ID_BYTES_MAX};
+	struct file_id id = {0};
+	int mount;
+	if (root->unwatched == NULL && name_to_handle_at(fd, "", &got.head, &mount, AT_EMPTY_PATH) == 0) {
+		id.type = got.head.handle_type;
+		id.bytes = got.head.handle_bytes;
+		memcpy(id.handle, got.head.f_handle, id.bytes);
+	}
+	return id;
+}
+
+void inode_learn(struct inode *inode, const struct file_id *id)
+{
+	if (id->bytes == inode->id.bytes && same_id(id, &inode->id))
+		return;
+	id_forget(inode);
+	if (id->bytes == 0)
+		return;
+	inode->id = *id;
+	inode->root->unlearnt--;
+	id_put(inode->root, inode);
+}
+
 static int table_grow(struct root *root)
 {
-	size_t before = root->slots;
-	struct inode **old = root->slot, **grown = calloc(before ? before * 2 : 1024, sizeof *grown);
-	if (grown == NULL)
+	size_t before = root->slots, slots = before ? before * 2 : 1024;
+	struct inode **old = root->slot, **grown = calloc(slots, sizeof *grown), **ids = calloc(slots, sizeof *ids);
+	if (grown == NULL || ids == NULL) {
+		free(grown);
+		free(ids);
 		return -1;
+	}
+	free(root->id_slot);
 	root->slot = grown;
-	root->slots = before ? before * 2 : 1024;
+	root->id_slot = ids;
+	root->slots = slots;
 	for (size_t i = 0; i < before; i++)
 		for (struct inode *at = old[i], *next; at != NULL; at = next) {
 			size_t slot = slot_of(root, at->meta.dev, at->meta.ino);
 			next = at->next;
 			at->next = grown[slot];
 			grown[slot] = at;
+			if (at->id.bytes != 0)
+				id_put(root, at);
 		}
 	free(old);
 	return 0;
@@ -201,6 +321,7 @@ struct inode *inode_new(struct root *root, uint64_t dev, uint64_t ino)
 	inode->next = root->slot[slot];
 	root->slot[slot] = inode;
 	root->inodes++;
+	root->unlearnt++;
 	return inode;
 }
 
@@ -213,7 +334,9 @@ static void inode_release(struct inode *inode)
 	while (*at != inode)
 		at = &(*at)->next;
 	*at = inode->next;
+	id_forget(inode);
 	root->inodes--;
+	root->unlearnt--;
 	free(inode->hash);
 	free(inode);
 }
@@ -354,14 +477,19 @@ static void undo_one(struct note *note)
 	}
 }
 
-void undo_all(struct files_index *index)
+void undo_to(struct files_index *index, size_t notes)
 {
-	for (size_t i = index->notes; i-- > 0;) {
+	for (size_t i = index->notes; i-- > notes;) {
 		if (index->note[i].inode != NULL)
 			index->note[i].inode->notes--;
 		undo_one(&index->note[i]);
 	}
-	index->notes = 0;
+	index->notes = notes;
+}
+
+void undo_all(struct files_index *index)
+{
+	undo_to(index, 0);
 }
 
 int index_fail(struct files_index *index, const struct root *root, const char *path, const char *what)

@@ -20,9 +20,10 @@ static int path_of(const struct plan *plan, const struct node *node)
 	return node_path(node, plan->index->path);
 }
 
+/* Whether it is there. Where only what was told is looked at, all is that was not found gone. */
 static int seen(const struct plan *plan, const struct node *node)
 {
-	return node->seen == plan->index->scan;
+	return plan->root->told ? !node_is_dropped(plan->index, node) : node->seen == plan->index->scan;
 }
 
 static int out_of_memory(const struct plan *plan)
@@ -39,12 +40,13 @@ static int owe_dirmeta(const struct plan *plan, struct node *dir)
 	return list_add(&plan->root->dirs, dir);
 }
 
-static int stat_below(const struct plan *plan, const char *path, struct stat *st)
+static int stat_below(const struct plan *plan, const char *path, struct stat *st, struct file_id *id)
 {
 	int fd = open_below(plan->root, path, O_PATH);
 	if (fd < 0)
 		return -1;
 	int result = fstat(fd, st), error = errno;
+	*id = file_id_of(plan->root, fd);
 	close(fd);
 	errno = error;
 	return result;
@@ -81,7 +83,7 @@ static int write_dir(const struct plan *plan, struct node *node)
 }
 
 /* Opens, reads the attributes into the index' buffer and the metadata; 1, or 0 if it vanished, or -1. */
-static int inspect_dir(const struct plan *plan, struct attributes *attributes, struct inode_meta *meta)
+static int inspect_dir(const struct plan *plan, struct attributes *attributes, struct inode_meta *meta, struct file_id *id)
 {
 	struct stat st;
 	const char *path = plan->index->path;
@@ -90,6 +92,7 @@ static int inspect_dir(const struct plan *plan, struct attributes *attributes, s
 		return vanished(plan) ? 0 : index_fail(plan->index, plan->root, path, "cannot be opened");
 	int result = fstat(fd, &st) == 0 ? attributes_read(plan->index, plan->root, fd, path, attributes) : -1;
 	int error = errno;
+	*id = file_id_of(plan->root, fd);
 	close(fd);
 	errno = error;
 	if (result != 0)
@@ -104,10 +107,11 @@ static int plan_dir(const struct plan *plan, struct node *node)
 {
 	struct attributes attributes;
 	struct inode_meta meta;
+	struct file_id id = {0};
 	int is_new = node->inode == NULL || !S_ISDIR(node->inode->meta.mode);
 	if (path_of(plan, node) != 0)
 		return -1;
-	int there = inspect_dir(plan, &attributes, &meta);
+	int there = inspect_dir(plan, &attributes, &meta, &id);
 	if (there < 0)
 		return -1;
 	if (there == 0 || meta.ino != node->ino || meta.dev != node->dev) {
@@ -116,6 +120,7 @@ static int plan_dir(const struct plan *plan, struct node *node)
 			return index_fail(plan->index, plan->root, plan->index->path, "was replaced");
 		/* What was found in it stays planned, so the standby needs it; the next scan looks again. */
 		meta = (struct inode_meta){.dev = node->dev, .ino = node->ino, .mode = S_IFDIR | 0700, .stale = 1};
+		id = (struct file_id){0};
 	}
 	int was_opaque = !is_new && node->inode->meta.opaque && node->inode->meta.ino == node->ino;
 	int differs = is_new || meta_visible_change(&node->inode->meta, &meta) || node->inode->meta.ino != node->ino;
@@ -123,6 +128,7 @@ static int plan_dir(const struct plan *plan, struct node *node)
 	if (inode == NULL || (is_new && write_dir(plan, node) != 0) || node_set_inode(plan->index, node, inode) != 0 ||
 	    inode_set_meta(plan->index, inode, &meta) != 0)
 		return out_of_memory(plan);
+	inode_learn(inode, &id);
 	if (meta.opaque && !was_opaque && list_add(&plan->root->opaque, node) != 0)
 		return out_of_memory(plan);
 	if (is_new && node->parent != NULL && owe_dirmeta(plan, node->parent) != 0)
@@ -153,10 +159,11 @@ static int write_dirmeta(const struct plan *plan, struct node *node)
 {
 	struct attributes attributes;
 	struct inode_meta meta;
+	struct file_id id;
 	uint8_t head[2 + FILES_META_BYTES];
 	if (path_of(plan, node) != 0)
 		return -1;
-	int there = inspect_dir(plan, &attributes, &meta);
+	int there = inspect_dir(plan, &attributes, &meta, &id);
 	if (there <= 0)
 		return there;
 	put_u16(head, attributes.count);
@@ -312,10 +319,11 @@ static int write_other(const struct plan *plan, struct node *node)
 {
 	struct stat st;
 	struct inode_meta meta;
+	struct file_id id;
 	int gone = 0, result = 0;
 	if (path_of(plan, node) != 0)
 		return -1;
-	if (stat_below(plan, plan->index->path, &st) != 0)
+	if (stat_below(plan, plan->index->path, &st, &id) != 0)
 		return vanished(plan) ? 0 : index_fail(plan->index, plan->root, plan->index->path, "cannot be opened");
 	if (st.st_ino != node->ino || st.st_mode != node->mode || st.st_rdev != node->rdev) {
 		errno = ESTALE;
@@ -342,6 +350,7 @@ static int write_other(const struct plan *plan, struct node *node)
 		return -1;
 	if (node_set_inode(plan->index, node, inode) != 0 || inode_set_meta(plan->index, inode, &meta) != 0)
 		return out_of_memory(plan);
+	inode_learn(inode, &id);
 	return 0;
 }
 

@@ -53,6 +53,7 @@ static int open_root(struct files_index *index, const struct files_root *from)
 	if (root->name == NULL || root->top == NULL || fstat(root->fd, &st) != 0 || fstatfs(root->fd, &fs) != 0)
 		return -1;
 	root->dev = st.st_dev;
+	root->unwatched = "it is not watched";
 	root->always_compare = (unsigned long)fs.f_type == TMPFS_MAGIC;
 	return 0;
 }
@@ -95,6 +96,7 @@ struct files_index *files_open(const struct files_root *roots, size_t root_count
 	int error;
 	if (index == NULL)
 		return NULL;
+	index->watch = -1;
 	if (e_path != NULL)
 		e_path[0] = 0;
 	if (root_count > FILES_ROOTS_MAX) {
@@ -129,7 +131,8 @@ static void purge_table(struct root *root)
 			free(at);
 		}
 	memset(root->slot, 0, root->slots * sizeof *root->slot);
-	root->inodes = 0;
+	memset(root->id_slot, 0, root->slots * sizeof *root->id_slot);
+	root->inodes = root->unlearnt = 0;
 }
 
 static void free_lists(struct root *root)
@@ -146,6 +149,7 @@ void files_close(struct files_index *index)
 		return;
 	content_forget_deferred(index);
 	undo_forget(index);
+	watch_close(index);
 	for (size_t i = 0; i < index->roots; i++) {
 		struct root *root = &index->root[i];
 		if (root->top != NULL)
@@ -154,6 +158,7 @@ void files_close(struct files_index *index)
 			purge_table(root);
 		free_lists(root);
 		free(root->slot);
+		free(root->id_slot);
 		free(root->name);
 		close(root->fd);
 	}
@@ -163,13 +168,50 @@ void files_close(struct files_index *index)
 	free(index->note);
 	free(index->buffer);
 	free(index->attributes);
+	free(index->used);
 	free(index);
+}
+
+/* Why this root must be walked, or NULL. */
+static const char *why_walk(const struct files_index *index, const struct root *root)
+{
+	if (root->unwatched != NULL)
+		return root->unwatched;
+	if (!index->options->frozen)
+		return "nothing is frozen";
+	if (index->doubt != NULL || index->options->doubt != NULL)
+		return index->doubt != NULL ? index->doubt : index->options->doubt;
+	return root->unlearnt > 0 ? "a file vanished while it was read" : NULL;
+}
+
+static int look_or_walk(struct files_index *index, struct root *root)
+{
+	const char *why = why_walk(index, root);
+	size_t notes = index->notes;
+	root->told = why == NULL;
+	if (root->told) {
+		int result = walk_told(index, root, index->told.slot, index->told.slots);
+		if (result <= 0) {
+			index->stats->told++;
+			return result;
+		}
+		undo_to(index, notes);
+		index->scan++; /* nothing that was seen counts */
+		root->told = 0;
+		why = "what was found does not fit what was told";
+	}
+	index->stats->walked++;
+	index->stats->why = index->stats->why == NULL ? why : index->stats->why;
+	return walk_root(index, root);
 }
 
 static int scan_roots(struct files_index *index)
 {
 	for (size_t i = 0; i < index->roots; i++)
-		if (walk_root(index, &index->root[i]) != 0 || plan_root(index, &index->root[i]) != 0)
+		if (look_or_walk(index, &index->root[i]) != 0 || plan_root(index, &index->root[i]) != 0)
+			return -1;
+	for (size_t i = 0; i < index->roots && index->audit && index->options->frozen; i++)
+		if (audit_root(index, &index->root[i]) != 0)
 			return -1;
 	return 0;
 }
@@ -190,7 +232,12 @@ int files_scan(struct files_index *index, struct epoch_writer *w, const struct f
 	index->options = options;
 	index->stats = stats ? stats : &unused;
 	memset(index->stats, 0, sizeof *index->stats);
-	int result = scan_roots(index);
+	watch_drain(index);
+	int result = used_resolve(index, options);
+	if (result == 0)
+		result = scan_roots(index);
+	told_clear(&index->told);
+	index->frozen = options->frozen;
 	index->w = NULL;
 	index->options = NULL;
 	index->stats = NULL;
@@ -221,6 +268,11 @@ void files_commit(struct files_index *index)
 	index->pending = 0;
 	index->reset = 0;
 	index->seq++;
+	/* Whatever was in doubt, a frozen scan has seen to it. */
+	if (index->frozen)
+		index->doubt = NULL;
+	else if (index->doubt == NULL)
+		index->doubt = "the last scan was of running tasks";
 }
 
 void files_rollback(struct files_index *index)
@@ -228,6 +280,7 @@ void files_rollback(struct files_index *index)
 	content_forget_deferred(index);
 	undo_all(index);
 	index->pending = 0;
+	index->doubt = "the scan before failed";
 }
 
 void files_reset(struct files_index *index)
@@ -249,6 +302,13 @@ void files_reset(struct files_index *index)
 		index->chain = 1 + index->scan;
 	index->seq = 0;
 	index->reset = 1;
+	told_clear(&index->told);
+	index->doubt = "the first epoch";
+}
+
+void files_audit(struct files_index *index)
+{
+	index->audit = 1;
 }
 
 const char *files_error(const struct files_index *index)

@@ -10,6 +10,8 @@
  *
  * A tree of N unchanged files costs N + directories stat calls; directories are read only when their own times moved.
  * Content is read through the page cache and goes into the writer's tmpfs file: nothing waits for a disk that has the pages.
+ * With files_watch() a frozen scan looks at nothing but what the kernel told of since the last one (files/watch.c), and walks when in
+ * any doubt, which its stats then name.
  * Not thread-safe; may run on a thread of its own, one at a time, and starts no thread. Paths are bytes, not characters.
  */
 #ifndef FT_FILES_SCAN_H
@@ -44,21 +46,42 @@ struct files_index;
 struct files_index *files_open(const struct files_root *roots, size_t root_count, const char *const *exclude,
                                size_t exclude_count, const struct files_limits *limits, char *e_path);
 void files_close(struct files_index *index);
+/*
+ * From now on the kernel tells of changes. To be called before the first scan. `scratch`: a directory to try an overlay in. A root
+ * that cannot be watched is walked as without; files_unwatched() says why (NULL: it is watched). -1 with errno if none can.
+ */
+int files_watch(struct files_index *index, const char *scratch);
+const char *files_unwatched(const struct files_index *index, size_t root, const char **name);
+/* To be called now and then between scans, so that the kernel's bounded queue does not run over. */
+void files_listen(struct files_index *index);
+/* For tests: after every frozen scan everything is read and compared with the index; a difference fails the scan with EUCLEAN. */
+void files_audit(struct files_index *index);
 
-struct files_inode_id {
-    uint64_t dev; /* 0: any (an overlay's maps show another device than its upper directory) */
+/*
+ * A file that a task has open for writing, or mapped shared and writable. `path` as in the container, NULL if not known: of a file
+ * that an overlay has copied up, a task is shown the device of the overlay and the number of the image's file.
+ */
+struct files_use {
     uint64_t ino;
+    const char *path;
+    int mapped;
 };
 struct files_scan_options {
     int frozen; /* 1: nobody writes meanwhile, capture is exact. 0: presync; what moved meanwhile is compared again next time */
-    /* Files mapped shared and writable by the tasks now: their content moves without their times. Always compared. */
-    const struct files_inode_id *mapped;
-    size_t mapped_count;
+    /*
+     * All files that the tasks have open for writing or mapped now. Mapped ones are always compared: their content moves without
+     * their times. The others are looked at: not every way to write (splice, asynchronous I/O, a mapping that is gone) is told of.
+     */
+    const struct files_use *used;
+    size_t used_count;
+    const char *doubt; /* why `used` may not be all of them, or NULL: then everything is walked */
 };
 struct files_scan_stats {
     uint64_t entries, changed, removed; /* entries seen; entries with at least one operation; entries gone */
     uint64_t captured_bytes, hashed_bytes;
     uint64_t renames, skipped; /* skipped: sockets, other mounts */
+    unsigned told, walked;     /* roots of which only what the kernel told of was looked at, and the others */
+    const char *why;           /* one was walked; NULL if none */
     int more;                  /* presync only: bytes_max was reached, some files were left for the next one */
 };
 /*

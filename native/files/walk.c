@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "files/index.h"
+#include "files/walk.h"
 
 /* The kernel stamps with a clock that ticks every 1 to 10 ms; twice that is on the safe side. */
 #define RACY_NS 20000000ll
@@ -35,16 +36,7 @@ static int same_time(const struct timespec *a, const struct timespec *b)
 	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
 }
 
-int is_mapped(const struct files_scan_options *options, uint64_t dev, uint64_t ino)
-{
-	for (size_t i = 0; i < options->mapped_count; i++)
-		if (options->mapped[i].ino == ino && (options->mapped[i].dev == 0 || options->mapped[i].dev == dev))
-			return 1;
-	return 0;
-}
-
-static int is_unchanged(const struct files_index *index, const struct root *root, const struct node *node,
-                        const struct stat *st)
+int walk_is_unchanged(const struct files_index *index, const struct root *root, const struct node *node, const struct stat *st)
 {
 	const struct inode_meta *was = node->inode ? &node->inode->meta : NULL;
 	if (was == NULL || was->stale || was->ino != st->st_ino || was->dev != st->st_dev || was->mode != st->st_mode ||
@@ -52,11 +44,10 @@ static int is_unchanged(const struct files_index *index, const struct root *root
 		return 0;
 	if (!S_ISREG(st->st_mode))
 		return 1;
-	return was->size == (uint64_t)st->st_size && !root->always_compare &&
-	       !is_mapped(index->options, st->st_dev, st->st_ino);
+	return was->size == (uint64_t)st->st_size && !root->always_compare && !is_mapped(index, root, st->st_ino);
 }
 
-static int is_excluded(const struct files_index *index, const struct root *root, const char *path)
+int is_excluded(const struct files_index *index, const struct root *root, const char *path)
 {
 	size_t name_bytes = root->name[1] == 0 ? 0 : strlen(root->name);
 	for (size_t i = 0; i < index->excludes; i++) {
@@ -67,28 +58,20 @@ static int is_excluded(const struct files_index *index, const struct root *root,
 	return 0;
 }
 
-struct walk {
-	struct files_index *index;
-	struct root *root;
-	size_t path_bytes; /* of index->path, the directory at hand */
-	unsigned depth;
-};
-
 static int walk_directory(struct walk *walk, struct node *dir, int fd, const struct stat *st);
 
-static int fail_at(const struct walk *walk, const char *what)
+int walk_fail(const struct walk *walk, const char *what)
 {
 	return index_fail(walk->index, walk->root, walk->index->path, what);
 }
 
-/* Appends a name to the path; the caller cuts it off again at `path_bytes`. */
-static int path_push(struct walk *walk, const char *name, size_t *before)
+int walk_push(struct walk *walk, const char *name, size_t *before)
 {
 	size_t bytes = strlen(name), slash = walk->path_bytes > 0;
 	*before = walk->path_bytes;
 	if (bytes > FILES_NAME_BYTES_MAX || walk->path_bytes + slash + bytes >= EPOCH_PATH_BYTES_MAX) {
 		errno = ENAMETOOLONG;
-		return fail_at(walk, "the path below here is too long");
+		return walk_fail(walk, "the path below here is too long");
 	}
 	char *at = walk->index->path + walk->path_bytes;
 	if (slash)
@@ -98,7 +81,7 @@ static int path_push(struct walk *walk, const char *name, size_t *before)
 	return 0;
 }
 
-static void path_pop(struct walk *walk, size_t before)
+void walk_pop(struct walk *walk, size_t before)
 {
 	walk->path_bytes = before;
 	walk->index->path[before] = 0;
@@ -110,7 +93,7 @@ static int look(struct walk *walk, int dirfd, const char *name, struct stat *st)
 	if (fstatat(dirfd, name, st, AT_SYMLINK_NOFOLLOW) != 0) {
 		if (errno == ENOENT)
 			return 0; /* removed meanwhile: presync, or a socket's neighbour */
-		return fail_at(walk, "cannot stat an entry");
+		return walk_fail(walk, "cannot stat an entry");
 	}
 	if (S_ISSOCK(st->st_mode) || st->st_dev != walk->root->dev) {
 		walk->index->stats->skipped++;
@@ -123,7 +106,7 @@ static int descend(struct walk *walk, int dirfd, struct node *node)
 {
 	if (walk->depth + 1 > FILES_DEPTH_MAX) {
 		errno = ELOOP;
-		return fail_at(walk, "directories are nested too deeply");
+		return walk_fail(walk, "directories are nested too deeply");
 	}
 	int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, fd = openat(dirfd, node->name, flags | O_NOATIME);
 	struct stat st;
@@ -132,7 +115,7 @@ static int descend(struct walk *walk, int dirfd, struct node *node)
 	if (fd < 0 && !walk->index->options->frozen && (errno == ENOENT || errno == ENOTDIR))
 		return node->seen = 0, 0;
 	if (fd < 0 || fstat(fd, &st) != 0)
-		return fail_at(walk, "cannot open a directory");
+		return walk_fail(walk, "cannot open a directory");
 	walk->depth++;
 	int result = walk_directory(walk, node, fd, &st), error = errno;
 	walk->depth--;
@@ -141,18 +124,18 @@ static int descend(struct walk *walk, int dirfd, struct node *node)
 	return result;
 }
 
-static int visit(struct walk *walk, int dirfd, struct node *node)
+int walk_visit(struct walk *walk, int dirfd, struct node *node)
 {
 	struct files_index *index = walk->index;
 	struct stat st;
 	size_t before;
-	if (path_push(walk, node->name, &before) != 0)
+	if (walk_push(walk, node->name, &before) != 0)
 		return -1;
 	int result = look(walk, dirfd, node->name, &st);
 	if (result == 1) {
 		if (++index->stats->entries > index->limits.entries_max) {
 			errno = ENFILE;
-			return fail_at(walk, "more entries than the limit");
+			return walk_fail(walk, "more entries than the limit");
 		}
 		node->seen = index->scan;
 		node->dev = st.st_dev;
@@ -166,10 +149,10 @@ static int visit(struct walk *walk, int dirfd, struct node *node)
 			result = node_drop_unseen(index, walk->root, node);
 		if (S_ISDIR(st.st_mode) || result != 0)
 			;
-		else if (!is_unchanged(index, walk->root, node, &st))
+		else if (!walk_is_unchanged(index, walk->root, node, &st))
 			result = list_add(&walk->root->changed, node);
 	}
-	path_pop(walk, before);
+	walk_pop(walk, before);
 	return result;
 }
 
@@ -189,7 +172,7 @@ static int add_name(struct walk *walk, struct node *dir, uint32_t sorted, const 
 		return 0;
 	struct node *child = strlen(name) > FILES_NAME_BYTES_MAX ? NULL : node_new(dir, name);
 	if (child == NULL || node_add(walk->index, dir, child) != 0)
-		return fail_at(walk, "no memory for an entry");
+		return walk_fail(walk, "no memory for an entry");
 	return 0;
 }
 
@@ -200,7 +183,7 @@ static int read_names(struct walk *walk, struct node *dir, int fd)
 	for (;;) {
 		long got = syscall(SYS_getdents64, fd, buffer, sizeof buffer);
 		if (got < 0)
-			return fail_at(walk, "cannot read a directory");
+			return walk_fail(walk, "cannot read a directory");
 		if (got == 0)
 			break;
 		for (long at = 0; at < got;) {
@@ -216,33 +199,49 @@ static int read_names(struct walk *walk, struct node *dir, int fd)
 
 static int walk_directory(struct walk *walk, struct node *dir, int fd, const struct stat *st)
 {
-	int unchanged = is_unchanged(walk->index, walk->root, dir, st);
+	int unchanged = walk_is_unchanged(walk->index, walk->root, dir, st);
+	dir->walked_scan = walk->index->scan;
 	node_sort(dir);
 	if (!unchanged && (list_add(&walk->root->changed, dir) != 0 || read_names(walk, dir, fd) != 0))
 		return -1;
 	for (uint32_t i = 0; i < dir->children; i++)
-		if (visit(walk, fd, dir->child[i]) != 0)
+		if (walk_visit(walk, fd, dir->child[i]) != 0)
 			return -1;
 	/* Also where the directory did not change: an entry may have become a socket or another mount. */
 	return node_drop_unseen(walk->index, walk->root, dir);
+}
+
+static int begin(struct files_index *index, struct root *root, struct stat *st)
+{
+	index->path[0] = 0;
+	if (fstat(root->fd, st) != 0)
+		return index_fail(index, root, "", "cannot stat the root");
+	root->top->seen = index->scan;
+	root->top->dev = st->st_dev;
+	root->top->ino = st->st_ino;
+	root->top->mode = st->st_mode;
+	root->changed.count = root->gone.count = root->dirs.count = root->opaque.count = 0;
+	root->files.count = root->others.count = root->links.count = root->targets.count = 0;
+	return 0;
+}
+
+int walk_begin_told(struct files_index *index, struct root *root)
+{
+	struct stat st;
+	if (begin(index, root, &st) != 0)
+		return -1;
+	return walk_is_unchanged(index, root, root->top, &st) ? 0 : list_add(&root->changed, root->top);
 }
 
 int walk_root(struct files_index *index, struct root *root)
 {
 	struct walk walk = {.index = index, .root = root};
 	struct stat st;
-	index->path[0] = 0;
-	if (fstat(root->fd, &st) != 0)
-		return index_fail(index, root, "", "cannot stat the root");
+	if (begin(index, root, &st) != 0)
+		return -1;
 	int fd = openat(root->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return index_fail(index, root, "", "cannot open the root");
-	root->top->seen = index->scan;
-	root->top->dev = st.st_dev;
-	root->top->ino = st.st_ino;
-	root->top->mode = st.st_mode;
-	root->changed.count = root->gone.count = root->dirs.count = root->opaque.count = 0;
-	root->files.count = root->others.count = root->links.count = root->targets.count = 0;
 	int result = walk_directory(&walk, root->top, fd, &st), error = errno;
 	close(fd);
 	errno = error;

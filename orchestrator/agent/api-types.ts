@@ -68,6 +68,8 @@ export interface PairView {
   /** Why all memory, or that of some process, is dumped whole. */
   wholeWhy?: string;
   memoryBytes?: number;
+  /** Of the last checkpoint: why all files were looked at; absent when the kernel told which changed. */
+  filesWalked?: string;
   dumpMs?: Percentiles;
   shipMs?: Percentiles;
   commitMs?: Percentiles;

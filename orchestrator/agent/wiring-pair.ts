@@ -278,6 +278,7 @@ async function openDumper(
         tracking: result.tracking,
         ...(result.wholeWhy === undefined ? {} : { wholeWhy: result.wholeWhy }),
         memoryBytes: result.pages * 4096,
+        ...(result.filesWalked === undefined ? {} : { filesWalked: result.filesWalked }),
       };
     },
     presync: (path, generation) => checkpointer.presync({ path, generation }),

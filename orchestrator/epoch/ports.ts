@@ -15,6 +15,8 @@ export interface DumpResult {
   wholeWhy?: string;
   /** Private memory of the application's processes. */
   memoryBytes?: number;
+  /** Why the files were walked; absent when the kernel told which of them changed. */
+  filesWalked?: string;
 }
 
 /** Freezes, captures and thaws the application; the thaw is its promise, whatever happens. */

@@ -126,6 +126,7 @@ export class Pair {
   };
   /** Of the last epoch: how its memory was found. */
   private memory: EpochReport | undefined;
+  private filesWalked: string | undefined;
   private readonly pauseParts = new Map<string, Window>();
   private plain = "";
   readonly log: Logger;
@@ -508,6 +509,12 @@ export class Pair {
     if (report.tracking !== undefined) this.memory = report;
   }
 
+  private noteFiles({ epoch, filesWalked }: EpochReport): void {
+    if (filesWalked === this.filesWalked) return;
+    this.filesWalked = filesWalked;
+    this.log.info({ epoch, filesWalked: filesWalked ?? "" }, "whether all files are looked at");
+  }
+
   private notePauseParts({ epoch, pausePartsMs = {}, plain = [] }: EpochReport): void {
     for (const [name, ms] of Object.entries(pausePartsMs)) {
       const window = this.pauseParts.get(name) ?? new Window();
@@ -525,6 +532,7 @@ export class Pair {
     this.windows.pause.add(report.pauseMs);
     this.notePauseParts(report);
     this.noteMemory(report);
+    this.noteFiles(report);
     this.windows.dump.add(report.wallMs);
     this.windows.ship.add(report.shipMs);
     this.windows.commit.add(report.commitMs);
@@ -592,6 +600,7 @@ export class Pair {
       ...optional("tracking", this.memory?.tracking),
       ...optional("wholeWhy", this.memory?.wholeWhy),
       ...optional("memoryBytes", this.memory?.memoryBytes),
+      ...optional("filesWalked", this.filesWalked),
       ...optional("dumpMs", windows.dump.percentiles()),
       ...optional("shipMs", windows.ship.percentiles()),
       ...optional("commitMs", windows.commit.percentiles()),

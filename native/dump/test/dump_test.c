@@ -1,5 +1,8 @@
 /* The pure parts of ftdump: the metadata file, quoting CRIU's log, reading /proc/PID/maps. */
+#include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "crc/crc32c.h"
 #include "dump/logs.h"
@@ -89,18 +92,54 @@ TEST(quotes_no_more_than_fits)
 	CHECK_STR(out, "");
 }
 
-TEST(shared_writable_files_are_found_in_maps)
+static bool maps_line(const char *text, struct files_use *use)
 {
-	struct files_inode_id id;
-	CHECK(tree_maps_line("7f00-7f10 rw-s 00000000 fe:00 2156182                    /data/shared.db\n", &id));
-	CHECK_EQ(id.ino, 2156182);
-	CHECK(!tree_maps_line("7f00-7f10 rw-p 00000000 fe:00 2156182                    /usr/lib/libc.so\n", &id));
-	CHECK(!tree_maps_line("7f00-7f10 r--s 00000000 fe:00 2156182                    /data/read-only\n", &id));
-	CHECK(!tree_maps_line("7f00-7f10 rw-s 00000000 00:01 1026                       /dev/zero (deleted)\n", &id));
-	CHECK(!tree_maps_line("7f00-7f10 rw-s 00000000 00:01 4                          /memfd:pool (deleted)\n", &id));
-	CHECK(!tree_maps_line("7f00-7f10 rw-s 00000000 00:01 4                          /SYSV00000000 (deleted)\n", &id));
-	CHECK(!tree_maps_line("7f00-7f10 rw-p 00000000 00:00 0                          [heap]\n", &id));
-	CHECK(!tree_maps_line("", &id));
+	static char line[256];
+	snprintf(line, sizeof line, "%s", text);
+	return tree_maps_line(line, use);
+}
+
+TEST(shared_files_are_found_in_maps)
+{
+	struct files_use use;
+	CHECK(maps_line("7f00-7f10 rw-s 00000000 fe:00 2156182                    /data/shared.db\n", &use));
+	CHECK_EQ(use.ino, 2156182);
+	CHECK_EQ(use.mapped, 1);
+	CHECK_STR(use.path, "/data/shared.db");
+	CHECK(maps_line("7f00-7f10 rw-s 00000000 fe:00 7                          /data/two\\012lines (deleted)\n", &use));
+	CHECK_STR(use.path, "/data/two\nlines (deleted)");
+	/* It may have been writable a moment ago. */
+	CHECK(maps_line("7f00-7f10 r--s 00000000 fe:00 2156182                    /data/read-only\n", &use));
+	CHECK_EQ(use.mapped, 0);
+	CHECK(!maps_line("7f00-7f10 rw-p 00000000 fe:00 2156182                    /usr/lib/libc.so\n", &use));
+	CHECK(!maps_line("7f00-7f10 rw-s 00000000 00:01 1026                       /dev/zero (deleted)\n", &use));
+	CHECK(!maps_line("7f00-7f10 rw-s 00000000 00:01 4                          /memfd:pool (deleted)\n", &use));
+	CHECK(!maps_line("7f00-7f10 rw-s 00000000 00:01 4                          /SYSV00000000 (deleted)\n", &use));
+	CHECK(!maps_line("7f00-7f10 rw-s 00000000 00:13 1418                       /[aio] (deleted)\n", &use));
+	CHECK(!maps_line("7f00-7f10 rw-p 00000000 00:00 0                          [heap]\n", &use));
+	CHECK(!maps_line("", &use));
+}
+
+TEST(files_open_for_writing_are_found)
+{
+	static struct tree tree = { .processes = 1 };
+	static struct tree_uses uses;
+	char path[] = "/var/tmp/ft-dump-XXXXXX";
+	struct stat st;
+	int fd = mkstemp(path), reading = open(path, O_RDONLY), found = 0, failed;
+	tree.pid[0] = getpid();
+	failed = fd < 0 || reading < 0 || fstat(fd, &st) != 0 || tree_uses_read(&tree, &uses) != 0;
+	for (size_t i = 0; i < uses.count; i++)
+		found += uses.use[i].ino == st.st_ino && strcmp(uses.use[i].path, path) == 0 && !uses.use[i].mapped;
+	close(fd);
+	failed |= tree_uses_read(&tree, &uses) != 0;
+	for (size_t i = 0; i < uses.count; i++)
+		found += 10 * (uses.use[i].ino == st.st_ino);
+	close(reading);
+	unlink(path);
+	CHECK(!failed);
+	CHECK_EQ(found, 1);
+	CHECK(uses.doubt == NULL);
 }
 
 TEST(shortcuts_have_names)
@@ -123,7 +162,8 @@ int main(void)
 	RUN(quotes_error_lines_only);
 	RUN(leaves_out_what_criu_says_on_every_run);
 	RUN(quotes_no_more_than_fits);
-	RUN(shared_writable_files_are_found_in_maps);
+	RUN(shared_files_are_found_in_maps);
+	RUN(files_open_for_writing_are_found);
 	RUN(shortcuts_have_names);
 	return check_report();
 }

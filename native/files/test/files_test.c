@@ -22,6 +22,7 @@
 #include "test/check.h"
 
 static int rounds = 120;
+static int watched; /* the kernel tells what changed, and everything is audited */
 static char base[64];
 
 static const char *at(char *buffer, const char *name)
@@ -37,6 +38,7 @@ struct pair {
 	int container_fd, store_fd;
 	uint64_t chain, seq;
 	struct files_scan_stats stats;
+	uint64_t told, walked; /* frozen scans */
 };
 
 static int scan(struct pair *p, int frozen, int *blob)
@@ -52,7 +54,10 @@ static int scan(struct pair *p, int frozen, int *blob)
 	if (result == 0)
 		result = epoch_writer_finish(w, &h);
 	if (result != 0)
-		printf("  scan: %s: %s\n", files_error(p->index), strerror(errno));
+		printf("  scan (%u roots told, %u walked: %s): %s: %s\n", p->stats.told, p->stats.walked, p->stats.why ? p->stats.why : "",
+		       files_error(p->index), strerror(errno));
+	p->told += p->stats.told;
+	p->walked += p->stats.walked;
 	epoch_writer_close(w);
 	return result;
 }
@@ -143,6 +148,11 @@ static int open_pair(struct pair *p, enum files_kind kind, const char *primary, 
 	memset(p, 0, sizeof *p);
 	mkdir(at(store, "store"), 0700);
 	p->index = files_open(&root, 1, exclude, 1, &limits, where);
+	if (p->index != NULL && watched) {
+		if (files_watch(p->index, store) != 0)
+			printf("  not watched: %s\n", strerror(errno));
+		files_audit(p->index);
+	}
 	p->container_fd = open(container, O_RDONLY | O_DIRECTORY);
 	p->store_fd = open(store, O_RDONLY | O_DIRECTORY);
 	p->tracked = tracked_open(p->store_fd, "paths", NULL);
@@ -186,11 +196,11 @@ static int run_tree(const char *where)
 		if (bad)
 			printf("  round %d in %s\n", round, where);
 	}
-	printf("  %s: %d rounds, %llu renames, %llu bytes captured\n", where, rounds, (unsigned long long)renames,
-	       (unsigned long long)captured);
+	printf("  %s: %d rounds, %llu renames, %llu bytes captured, %llu told, %llu walked\n", where, rounds,
+	       (unsigned long long)renames, (unsigned long long)captured, (unsigned long long)p.told, (unsigned long long)p.walked);
 	close_pair(&p);
 	trees_remove(base);
-	return !bad && renames > 0;
+	return !bad && renames > 0 && (p.told > 0) == watched;
 }
 
 TEST(random_trees_on_a_disk)
@@ -251,11 +261,13 @@ static int run_overlay(const char *where)
 		if (bad)
 			printf("  overlay, round %d\n", round);
 	}
+	printf("  %s: %d rounds of an overlay, %llu told, %llu walked\n", where, rounds, (unsigned long long)p.told,
+	       (unsigned long long)p.walked);
 	close_pair(&p);
 	unmount("primary");
 	unmount("standby");
 	trees_remove(base);
-	return !bad;
+	return !bad && (p.told > 0) == watched;
 }
 
 TEST(random_writable_layers)
@@ -447,11 +459,13 @@ TEST(an_unchanged_tree_reads_no_content)
 	struct pair p;
 	struct timespec tick = {.tv_nsec = 50000000};
 	int bad = simple_pair(&p, primary, copy, 0);
+	calm = 1;
 	trees_mutate(primary, 300, 0);
 	bad |= one_epoch(&p, 1) != 0;
 	nanosleep(&tick, NULL); /* out of the clock's tick */
 	bad |= one_epoch(&p, 1) != 0;
 	bad |= one_epoch(&p, 1) != 0;
+	calm = 0;
 	close_pair(&p);
 	trees_remove(base);
 	CHECK(!bad);
@@ -610,6 +624,13 @@ int main(void)
 	RUN(hostile_operations_stay_inside);
 	RUN(links_lead_nowhere);
 	RUN(what_is_behind_a_mount_is_left_alone);
+	RUN(random_trees_on_a_disk);
+	RUN(random_trees_on_tmpfs);
+	RUN(random_writable_layers);
+	watched = 1;
+	RUN(changes_within_one_tick_are_seen);
+	RUN(an_unchanged_tree_reads_no_content);
+	RUN(presync_in_parts);
 	RUN(random_trees_on_a_disk);
 	RUN(random_trees_on_tmpfs);
 	RUN(random_writable_layers);

@@ -172,7 +172,7 @@ static void mutate(const char *root, int in_overlay)
 		rename(path, other);
 		break;
 	case 7:
-		link(path, other);
+		(void)!link(path, other);
 		break;
 	case 8:
 		(void)!symlink(trees_below(2) ? "../x" : "/etc/passwd", path);

@@ -77,6 +77,12 @@ function memoryInWords(pair: PairView): string {
     : `${bytes(memoryBytes)}, written pages only (${tracking})${why === "" ? "" : `, but whole${why}`}`;
 }
 
+function files(walked: string | undefined): string {
+  return walked === undefined
+    ? "changed ones only, as the kernel tells"
+    : `all looked at in the last checkpoint: ${walked}`;
+}
+
 function halves(values: Percentiles | undefined): string {
   return values === undefined ? "-" : `${milliseconds(values.p50)} / ${milliseconds(values.p99)}`;
 }
@@ -91,6 +97,7 @@ function describe(pair: PairView, paint: Paint, nowMs: number): string {
     ["Pause", spread(pair.pauseMs, milliseconds)],
     ["Pause parts", pair.pausePartsMs && parts(pair)],
     ["Memory", pair.tracking && memoryInWords(pair)],
+    ["Files", pair.tracking && files(pair.filesWalked)],
     ["Output delay", spread(pair.outputDelayMs, milliseconds)],
     ["Event log", eventLog(pair.log)],
     ["Log delay", spread(pair.log?.delayMs, milliseconds)],

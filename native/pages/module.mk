@@ -1,7 +1,9 @@
 # What ftdump needs of the pages, and what ftstore needs.
 PAGES_SHARED_SRCS := pages/set.c pages/pagemap.c
 PAGES_COLLECT_SRCS := pages/collect.c
-PAGES_STORE_SRCS := pages/parse.c pages/files.c pages/compose.c
+# The list of what is given later, written by ftstore and read by ftfeed.
+PAGES_LAZY_SRCS := pages/lazy.c
+PAGES_STORE_SRCS = pages/parse.c pages/files.c pages/compose.c pages/mm.c $(PAGES_LAZY_SRCS)
 
 # Run by criu/memory.real.test.ts.
 FIXTURES += churn

@@ -10,7 +10,7 @@
 #include "fault/fault.h"
 
 #define RESTORE_FINISHED 0x52535446
-enum { LISTENER, STARTER, GUARD, FIXED, SPACES_MAX = 16384, IDLE_MS = 1000, EVENTS_MAX = 64 };
+enum { LISTENER, STARTER, GUARD, FIXED, SPACES_MAX = 16384, IDLE_MS = 1000, EVENTS_MAX = 64, PACED_PAGES = 4 };
 
 static int no_memory(struct epoch_error *e)
 {
@@ -128,7 +128,7 @@ static int fill_spaces(struct feed *feed, struct epoch_error *e)
 			continue;
 		if (ft_fault("feed.slice") != 0)
 			return epoch_fail(e, "io", EIO, "injected");
-		enum space_result result = space_step(space, &feed->counts, e);
+		enum space_result result = space_step(space, feed->pace_ms > 0 ? PACED_PAGES : FEED_SLICE_PAGES, &feed->counts, e);
 		if (result == SPACE_FAILED)
 			return -1;
 		if (result == SPACE_GONE || (result == SPACE_OK && space->missing.count == 0))
@@ -181,7 +181,7 @@ enum feed_outcome feed_run(struct feed *feed, struct epoch_error *e)
 		size_t spaces = feed->spaces;
 		for (size_t i = 0; i < spaces; i++)
 			ready[FIXED + i] = (struct pollfd){ .fd = feed->space[i].fd, .events = POLLIN };
-		if (poll(ready, FIXED + spaces, feed->finished ? 0 : IDLE_MS) < 0 && errno != EINTR) {
+		if (poll(ready, FIXED + spaces, feed->finished ? feed->pace_ms : IDLE_MS) < 0 && errno != EINTR) {
 			epoch_fail(e, "io", errno, "poll");
 			break;
 		}

@@ -17,6 +17,7 @@ struct feed {
 	int starter;		    /* closed by the one who started the restore when it is over */
 	int guard;		    /* pidfd of the process that holds our descriptors as well */
 	bool finished;		    /* the restore */
+	int pace_ms;		    /* between slices; 0 but in tests, where they are small then as well */
 	struct space *space;
 	size_t spaces, room;
 	struct feed_counts counts;

@@ -35,7 +35,7 @@ struct options {
 };
 
 static struct feed feed = { .listener = -1, .client = -1, .starter = STDIN_FILENO, .guard = -1 };
-static int work = -1, pid_namespace = -1;
+static int work = -1, images = -1, pid_namespace = -1;
 static const char *state_name;
 static uint64_t began_us;
 
@@ -84,9 +84,27 @@ static void keep_done(void)
 	keep_state(&line);
 }
 
+/* The store may be gone by now: its memory is given back. The list stays, so that the images are not taken for whole ones. */
+static void remove_pages(void)
+{
+	for (size_t i = 0; i < feed.list->sets; i++) {
+		char name[LAZY_NAME_BYTES];
+		lazy_pages_name(feed.list->set[i].id, name);
+		if (unlinkat(images, name, 0) != 0 && errno != ENOENT)
+			fprintf(stderr, "ftfeed: %s: %s\n", name, strerror(errno));
+	}
+}
+
+/* For tests: a fill of some seconds in place of some milliseconds. */
+static int pace_ms(void)
+{
+	const char *text = getenv("FTFEED_PACE_MS");
+	return text == NULL ? 0 : atoi(text);
+}
+
 /* ---- start ---- */
 
-static int open_sources(int images, struct epoch_error *e)
+static int open_sources(struct epoch_error *e)
 {
 	feed.list = lazy_read(images, e);
 	if (feed.list == NULL)
@@ -118,14 +136,13 @@ static int listen_for_criu(struct epoch_error *e)
 static int open_all(const struct options *options, struct epoch_error *e)
 {
 	char path[40];
-	int images = open(options->images, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	images = open(options->images, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	work = open(options->work, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	snprintf(path, sizeof path, "/proc/%d/ns/pid", (int)options->init_pid);
 	pid_namespace = open(path, O_RDONLY | O_CLOEXEC);
 	if (images < 0 || work < 0 || pid_namespace < 0)
 		return epoch_fail(e, "io", errno, "%s, %s or the container cannot be opened", options->images, options->work);
-	int result = open_sources(images, e);
-	close(images);
+	int result = open_sources(e);
 	if (result == 0 && notice_open(options->init_pid) < 0)
 		result = epoch_fail(e, "io", errno, "an earlier feeder is still there: %s", strerror(errno));
 	return result != 0 ? result : listen_for_criu(e);
@@ -139,6 +156,7 @@ static _Noreturn void run_feeder(void)
 	enum feed_outcome outcome = feed_run(&feed, &e);
 	if (outcome == FEED_DONE) {
 		keep_done();
+		remove_pages();
 		_exit(0);
 	}
 	if (outcome == FEED_ABORTED)
@@ -174,6 +192,7 @@ static int start(const struct options *options)
 	guard_harden();
 	(void)setsid(); /* fails only for the leader of a group */
 	began_us = clock_us();
+	feed.pace_ms = pace_ms();
 	if (open_all(options, &e) != 0) {
 		line_fail(&line, e.code, e.error, e.detail);
 		say(&line);

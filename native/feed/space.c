@@ -141,7 +141,7 @@ static enum space_result fill(struct space *space, uint64_t address, size_t page
 	return result;
 }
 
-enum space_result space_step(struct space *space, struct feed_counts *counts, struct epoch_error *e)
+enum space_result space_step(struct space *space, size_t pages_max, struct feed_counts *counts, struct epoch_error *e)
 {
 	const struct span *next = spans_at(&space->missing, space->cursor);
 	if (next == NULL)
@@ -151,7 +151,7 @@ enum space_result space_step(struct space *space, struct feed_counts *counts, st
 	uint64_t from = next->start > space->cursor ? next->start : space->cursor;
 	if (from >= next->end)
 		from = next->start; /* from the beginning again */
-	enum space_result result = fill(space, from, FEED_SLICE_PAGES, counts, e);
+	enum space_result result = fill(space, from, pages_max, counts, e);
 	if (result == SPACE_OK)
 		space->cursor = from;
 	return result;

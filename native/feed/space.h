@@ -42,8 +42,8 @@ enum space_result { SPACE_OK, SPACE_AGAIN, SPACE_GONE, SPACE_FAILED };
 /* What is missing at first: all of the source's. 0, or -1 and *e. */
 int space_open(struct space *space, int fd, const struct feed_source *source, struct epoch_error *e);
 void space_close(struct space *space);
-/* The next slice, in address order. SPACE_AGAIN: read events first. */
-enum space_result space_step(struct space *space, struct feed_counts *counts, struct epoch_error *e);
+/* The next slice, at most FEED_SLICE_PAGES, in address order. SPACE_AGAIN: read events first. */
+enum space_result space_step(struct space *space, size_t pages_max, struct feed_counts *counts, struct epoch_error *e);
 /* One message, if there is one (else SPACE_AGAIN). *child: a space that this one forked; its fd is -1 if none. */
 enum space_result space_event(struct space *space, struct space *child, struct feed_counts *counts, struct epoch_error *e);
 #endif

@@ -67,8 +67,7 @@ static bool read_area(struct cursor c, uint64_t field[AREA_FIELDS])
 		if (kind == VARINT && number < AREA_FIELDS)
 			field[number] = value;
 	}
-	return field[AREA_START] % PAGE_BYTES == 0 && field[AREA_END] % PAGE_BYTES == 0 && field[AREA_START] < field[AREA_END] &&
-	       field[AREA_END] <= PAGES_ADDRESS_END;
+	return field[AREA_START] % PAGE_BYTES == 0 && field[AREA_END] % PAGE_BYTES == 0 && field[AREA_START] < field[AREA_END];
 }
 
 /*
@@ -96,11 +95,11 @@ static int collect(struct cursor c, struct mm_area **out, size_t *count)
 			return -1;
 		if (number != MM_AREAS || kind != BYTES)
 			continue;
-		if (!read_area(inside, field) )
+		if (!read_area(inside, field))
 			return -1;
 		if (!can_be_lazy(field))
 			continue;
-		if (field[AREA_START] < last_end)
+		if (field[AREA_START] < last_end || field[AREA_END] > PAGES_ADDRESS_END)
 			return -1;
 		if (*count == room) {
 			room = room ? room * 2 : 64;

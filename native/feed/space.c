@@ -116,7 +116,7 @@ static enum space_result fill(struct space *space, uint64_t address, size_t page
 	const struct span span = *spans_at(&space->missing, address);
 	uint64_t left = (span.end - address) / PAGE_BYTES;
 	size_t pages = left < pages_max ? (size_t)left : pages_max;
-	bool can_vanish = space->forked || span.doubtful, single = false;
+	bool single = false;
 	enum space_result result = load(space, span.origin + (address - span.start), pages, e);
 	for (size_t at = 0; result == SPACE_OK && at < pages;) {
 		size_t end = at + 1;
@@ -130,7 +130,7 @@ static enum space_result fill(struct space *space, uint64_t address, size_t page
 		} else if (errno == ENOENT && end - at > 1) {
 			single = true; /* of two areas, perhaps */
 			continue;
-		} else if ((result = judge(space, to, can_vanish, counts, e)) == SPACE_OK) {
+		} else if ((result = judge(space, to, space->forked, counts, e)) == SPACE_OK) {
 			given = PAGE_BYTES;
 		} else {
 			break;
@@ -214,11 +214,8 @@ enum space_result space_event(struct space *space, struct space *child, struct f
 	case UFFD_EVENT_FORK: return take_fork(space, (int)message.arg.fork.ufd, child, counts, e);
 	case UFFD_EVENT_REMAP:
 		return take_move(space, message.arg.remap.from, message.arg.remap.to, message.arg.remap.len, e);
-	case UFFD_EVENT_REMOVE: return cut(space, message.arg.remove.start, message.arg.remove.end, e);
-	case UFFD_EVENT_UNMAP:
-		if (spans_unmap(&space->missing, message.arg.remove.start, message.arg.remove.end) == 0)
-			return SPACE_OK;
-		return failed(e, "space", ENOMEM, "no memory", message.arg.remove.start);
+	case UFFD_EVENT_REMOVE:
+	case UFFD_EVENT_UNMAP: return cut(space, message.arg.remove.start, message.arg.remove.end, e);
 	default: return failed(e, "io", EPROTO, "an event that is not known", 0);
 	}
 }

@@ -120,23 +120,6 @@ int spans_cut(struct spans *s, uint64_t from, uint64_t to)
 	return 0;
 }
 
-int spans_unmap(struct spans *s, uint64_t from, uint64_t to)
-{
-	if (from >= to)
-		return 0;
-	if (reserve(s, 2) != 0)
-		return -1;
-	size_t begin = split(s, from), end = split(s, to), kept = begin;
-	for (size_t at = begin; at < end; at++)
-		if (s->all[at].moved) {
-			s->all[kept] = s->all[at];
-			s->all[kept++].doubtful = true;
-		}
-	if (kept < end)
-		take_out(s, kept, end);
-	return 0;
-}
-
 int spans_move(struct spans *s, uint64_t from, uint64_t to, uint64_t length)
 {
 	if (from == to || length == 0)
@@ -157,8 +140,6 @@ int spans_move(struct spans *s, uint64_t from, uint64_t to, uint64_t length)
 	for (size_t i = 0; i < count; i++) {
 		moving[i].start += to - from;
 		moving[i].end += to - from;
-		moving[i].moved = true;
-		moving[i].doubtful = false;
 	}
 	size_t at = after(s, to);
 	memmove(s->all + at + count, s->all + at, (end_of(s) - at) * sizeof *s->all);

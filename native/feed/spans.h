@@ -6,15 +6,12 @@
  */
 #ifndef FT_FEED_SPANS_H
 #define FT_FEED_SPANS_H
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct span {
 	uint64_t start, end;
 	uint64_t origin; /* of `start`, in the dump */
-	bool moved;	 /* by the application, since */
-	bool doubtful;	 /* its end was announced, perhaps that of what was there before it moved here */
 };
 
 struct spans {
@@ -31,8 +28,6 @@ void spans_free(struct spans *spans);
 const struct span *spans_at(const struct spans *spans, uint64_t address);
 /* Nothing of [from, to) is missing any more. */
 int spans_cut(struct spans *spans, uint64_t from, uint64_t to);
-/* As spans_cut(), but what has moved stays, and is doubtful. */
-int spans_unmap(struct spans *spans, uint64_t from, uint64_t to);
 /* What is missing in [from, from + length) is missing at `to` now. -1 with EEXIST when something else is missing there. */
 int spans_move(struct spans *spans, uint64_t from, uint64_t to, uint64_t length);
 #endif

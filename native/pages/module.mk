@@ -11,4 +11,4 @@ churn_SRCS = pages/test/churn.c
 
 PAGES_TEST_SRCS := pages/test/memory.c $(PAGES_COLLECT_SRCS) files/hash.c
 TESTS += pages-test
-pages-test_SRCS = pages/test/pages_test.c $(PAGES_TEST_SRCS) $(PAGES_SHARED_SRCS) $(PAGES_STORE_SRCS) $(TRACK_SRCS) $(EPOCH_SRCS) $(CRC_SRCS)
+pages-test_SRCS = pages/test/pages_test.c $(PAGES_TEST_SRCS) $(PAGES_SHARED_SRCS) $(PAGES_STORE_SRCS) $(TRACK_SRCS) $(EPOCH_SRCS) $(CRC_SRCS) $(DISK_SRCS)

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "dump/clock.h"
 #include "fault/fault.h"
 
 #define RESTORE_FINISHED 0x52535446
@@ -137,6 +138,15 @@ static int fill_spaces(struct feed *feed, struct epoch_error *e)
 	return 0;
 }
 
+static bool is_due(struct feed *feed)
+{
+	uint64_t now = feed->pace_ms > 0 ? clock_us() : 0;
+	if (now < feed->due_us)
+		return false;
+	feed->due_us = now + (uint64_t)feed->pace_ms * 1000;
+	return true;
+}
+
 static void remove_closed(struct feed *feed)
 {
 	size_t kept = 0;
@@ -192,7 +202,7 @@ enum feed_outcome feed_run(struct feed *feed, struct epoch_error *e)
 			outcome = FEED_ABORTED;
 			break;
 		}
-		if (feed->finished && fill_spaces(feed, e) != 0)
+		if (feed->finished && is_due(feed) && fill_spaces(feed, e) != 0)
 			break;
 		remove_closed(feed);
 	}

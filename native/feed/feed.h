@@ -18,6 +18,7 @@ struct feed {
 	int guard;		    /* pidfd of the process that holds our descriptors as well */
 	bool finished;		    /* the restore */
 	int pace_ms;		    /* between slices; 0 but in tests, where they are small then as well */
+	uint64_t due_us;
 	struct space *space;
 	size_t spaces, room;
 	struct feed_counts counts;

@@ -111,10 +111,10 @@ describe.runIf(usable)("memory that comes later", () => {
   it("says when all is there, and leaves nothing behind", { timeout: 30_000 }, async () => {
     const [sandbox, { lazyBytes }] = await bringBack(await checkpoint(), 1);
     expect(lazyBytes).toBeGreaterThan(0);
-    expect(await state()).toMatch(/^filling /);
+    expect(await state()).toMatch(/^event filling /);
     expect(await memoryIsThere(nativeDir, sandbox.initPid, 1)).toBe(false);
     expect(await memoryIsThere(nativeDir, sandbox.initPid, 20_000)).toBe(true);
-    expect(await state()).toMatch(/^done pages=\d+ copied=\d+/);
+    expect(await state()).toMatch(/^ok pages=\d+ copied=\d+/);
     await sandbox.countsBeyond(sandbox.counted() + 5);
     // The pages are given back; what is left is not mistaken for whole images.
     const leftover = join(folder, "composed-1");
@@ -128,7 +128,7 @@ describe.runIf(usable)("memory that comes later", () => {
     await sandbox.countsBeyond(sandbox.counted() + 3);
     process.kill(feederPid, "SIGKILL");
     await ends(sandbox);
-    expect(await state()).toMatch(/^failed code=feeder-died /);
+    expect(await state()).toMatch(/^fail code=feeder-died /);
   });
 
   it("ends the application when the guard is killed", { timeout: 30_000 }, async () => {
@@ -138,7 +138,7 @@ describe.runIf(usable)("memory that comes later", () => {
     expect(await readlink(`/proc/${guard}/exe`)).toBe(join(nativeDir, "bin/ftfeed"));
     process.kill(guard, "SIGKILL");
     await ends(sandbox);
-    expect(await state()).toMatch(/^failed code=unguarded /);
+    expect(await state()).toMatch(/^fail code=unguarded /);
   });
 
   it("ends the application before it can see a wrong page", { timeout: 30_000 }, async () => {
@@ -147,7 +147,7 @@ describe.runIf(usable)("memory that comes later", () => {
     const outcome = await bringBack(images, 1).catch((error: Error) => error);
     // The page may be asked for, or be given, before or after CRIU is done.
     if (!(outcome instanceof Error)) await ends(outcome[0]);
-    await vi.waitFor(async () => expect(await state()).toMatch(/^failed code=corrupt /), 10_000);
+    await vi.waitFor(async () => expect(await state()).toMatch(/^fail code=corrupt /), 10_000);
   });
 
   it("does not restore without the pages that were left out", { timeout: 30_000 }, async () => {

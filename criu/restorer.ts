@@ -1,5 +1,6 @@
 /** Brings the materialized epoch to life in a waiting container: runs `ftrestore` (native/restore) once. */
 import { spawn } from "node:child_process";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { execa } from "execa";
 import { FtError } from "../orchestrator/errors/error.js";
@@ -112,6 +113,15 @@ export async function memoryIsThere(
     { reject: false, timeout: waitMs + GRACE_MS },
   );
   return exitCode === 0;
+}
+
+/** What a feeder left in its state file when it ended the application; undefined: it has not. */
+export async function memoryLoss(stateFile: string): Promise<string | undefined> {
+  const text = await readFile(stateFile, "utf8").catch(() => "");
+  const line = parseLine(text.trimEnd());
+  if (line?.kind !== "fail") return undefined;
+  const fields = new LineFields("ftfeed", line.values);
+  return `${fields.textOr("code", "unknown")}: ${fields.textOr("detail", "")}`;
 }
 
 export function restoreArguments(options: RestoreOptions): string[] {

@@ -3,7 +3,7 @@
  * sets. Started by ftrestore; lives until nothing is missing, then says so in its state file and is gone. Whatever else happens to it,
  * the application is killed rather than run on with wrong memory.
  *
- *   FILE   filling pages=N | done pages=N copied=N zero=N present=N faults=N forks=N fill_us=N | failed code=WORD detail=TEXT
+ *   event filling pages=N | ok pages=N copied=N zero=N present=N faults=N forks=N fill_us=N | fail code=WORD errno=N detail=TEXT
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -60,11 +60,7 @@ static void keep_state(const struct line_writer *line)
 static void keep_failure(const char *code, int error, const char *detail)
 {
 	struct line_writer line;
-	line_begin(&line, "failed");
-	line_raw(&line, "code", code);
-	line_i64(&line, "errno", error);
-	line_text(&line, "detail", detail);
-	line_end(&line);
+	line_fail(&line, code, error, detail);
 	keep_state(&line);
 	fprintf(stderr, "ftfeed: %s: %s: the application is ended\n", code, detail);
 }
@@ -72,7 +68,7 @@ static void keep_failure(const char *code, int error, const char *detail)
 static void keep_done(void)
 {
 	struct line_writer line;
-	line_begin(&line, "done");
+	line_begin(&line, "ok");
 	line_u64(&line, "pages", feed.list->pages);
 	line_u64(&line, "copied", feed.counts.copied);
 	line_u64(&line, "zero", feed.counts.zero);
@@ -198,7 +194,7 @@ static int start(const struct options *options)
 		say(&line);
 		return 1;
 	}
-	line_begin(&line, "filling");
+	line_begin(&line, "event filling");
 	line_u64(&line, "pages", feed.list->pages);
 	line_end(&line);
 	keep_state(&line);

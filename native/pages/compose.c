@@ -61,18 +61,12 @@ static int check_slice(struct composer *c, uint64_t address, size_t pages)
 	return 0;
 }
 
+/* A piece lies in one chunk. */
 static int list_run(struct composer *c, const struct pages_run *run)
 {
-	uint32_t sum[CHUNK_PAGES];
+	const struct pages_chunk *chunk = c->set->chunk[pages_chunk_at(c->set, run->from)];
 	uint64_t pages = (run->to - run->from) / PAGE_BYTES;
-	for (size_t i = 0; i < pages; i++) {
-		struct page_state state;
-		if (!pages_get(c->table, c->set, run->from + i * PAGE_BYTES, &state))
-			return epoch_fail(c->e, "corrupt", 0, "the memory of process %llu is not what was committed",
-					  (unsigned long long)c->set->id);
-		sum[i] = state.crc;
-	}
-	if (lazy_add_run(&c->list, run->from, pages, sum) != 0)
+	if (lazy_add_run(&c->list, run->from, pages, chunk->crc + (run->from - chunk->base) / PAGE_BYTES) != 0)
 		return failed(c, "no memory");
 	return lseek(c->pages, (off_t)(run->to - run->from), SEEK_CUR) < 0 ? failed(c, "pages cannot be left out") : 0;
 }

@@ -12,3 +12,5 @@ churn_SRCS = pages/test/churn.c
 PAGES_TEST_SRCS := pages/test/memory.c $(PAGES_COLLECT_SRCS) files/hash.c
 TESTS += pages-test
 pages-test_SRCS = pages/test/pages_test.c $(PAGES_TEST_SRCS) $(PAGES_SHARED_SRCS) $(PAGES_STORE_SRCS) $(TRACK_SRCS) $(EPOCH_SRCS) $(CRC_SRCS) $(DISK_SRCS)
+TESTS += pages-lazy-test
+pages-lazy-test_SRCS = pages/test/lazy_test.c pages/mm.c $(PAGES_LAZY_SRCS) $(EPOCH_SRCS) $(CRC_SRCS) $(DISK_SRCS)

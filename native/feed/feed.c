@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "dump/clock.h"
-#include "fault/fault.h"
 
 #define RESTORE_FINISHED 0x52535446
 enum { LISTENER, STARTER, GUARD, FIXED, SPACES_MAX = 16384, IDLE_MS = 1000, EVENTS_MAX = 64, PACED_PAGES = 4 };
@@ -127,8 +126,6 @@ static int fill_spaces(struct feed *feed, struct epoch_error *e)
 		struct space *space = &feed->space[i];
 		if (space->fd < 0)
 			continue;
-		if (ft_fault("feed.slice") != 0)
-			return epoch_fail(e, "io", EIO, "injected");
 		enum space_result result = space_step(space, feed->pace_ms > 0 ? PACED_PAGES : FEED_SLICE_PAGES, &feed->counts, e);
 		if (result == SPACE_FAILED)
 			return -1;

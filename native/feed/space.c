@@ -79,6 +79,19 @@ static int64_t give(int fd, uint64_t to, const uint8_t *from, uint64_t length)
 	return result == 0 ? (int64_t)length : copy.copy > 0 ? copy.copy : -1;
 }
 
+/*
+ * A page for which there is no area may have lost it in this moment, by an operation whose event waits to be read: the kernel
+ * looks whether there is such a one, then for the area, in this order. Asked once more it finds the operation (EAGAIN), which lasts
+ * until its event has been read. Refused so again, the page has no area.
+ */
+static int64_t give_page(int fd, uint64_t to, const uint8_t *from)
+{
+	int64_t given = give(fd, to, from, PAGE_BYTES);
+	for (int i = 0; i < 2 && given < 0 && errno == ENOENT; i++)
+		given = give(fd, to, from, PAGE_BYTES);
+	return given;
+}
+
 static enum space_result cut(struct space *space, uint64_t from, uint64_t to, struct epoch_error *e)
 {
 	if (spans_cut(&space->missing, from, to) == 0)
@@ -123,7 +136,8 @@ static enum space_result fill(struct space *space, uint64_t address, size_t page
 		while (!single && end < pages && is_zero[end] == is_zero[at])
 			end++;
 		uint64_t to = address + at * PAGE_BYTES;
-		int64_t given = give(space->fd, to, is_zero[at] ? NULL : slice + at * PAGE_BYTES, (end - at) * PAGE_BYTES);
+		const uint8_t *bytes = is_zero[at] ? NULL : slice + at * PAGE_BYTES;
+		int64_t given = end - at > 1 ? give(space->fd, to, bytes, (end - at) * PAGE_BYTES) : give_page(space->fd, to, bytes);
 		if (given > 0) {
 			space->no_memory_since_us = 0;
 			*(is_zero[at] ? &counts->zero : &counts->copied) += (uint64_t)given / PAGE_BYTES;

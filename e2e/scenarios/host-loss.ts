@@ -178,9 +178,9 @@ const large: Scenario = {
   },
 };
 
-const valueOf = "string.rep(redis.sha1hex(i), 26214)";
-const writeKeys = `for i = tonumber(ARGV[1]), tonumber(ARGV[2]) do redis.call('SET', 'large:' .. i, ${valueOf}) end`;
-const wrongKeys = `local n = 0 for i = tonumber(ARGV[1]), tonumber(ARGV[2]) do if redis.call('GET', 'large:' .. i) ~= ${valueOf} then n = n + 1 end end return n`;
+const largeValue = "string.rep(redis.sha1hex(i), 26214)";
+const writeKeys = `for i = tonumber(ARGV[1]), tonumber(ARGV[2]) do redis.call('SET', 'large:' .. i, ${largeValue}) end`;
+const wrongKeys = `local n = 0 for i = tonumber(ARGV[1]), tonumber(ARGV[2]) do if redis.call('GET', 'large:' .. i) ~= ${largeValue} then n = n + 1 end end return n`;
 
 export const hostLossScenarios: Scenario[] = [
   hostLoss("redis", true, 8),

@@ -214,7 +214,8 @@ static int check_order(struct dumper *self, const struct dump_request *request)
 /* Memory that a restore has still to give (native/feed) is in nobody's page tables: CRIU would leave it out as never written. */
 static int check_memory(struct dumper *self)
 {
-	if (!self->fed && notice_await(self->container.init_pid, FED_MS_MAX) != 0)
+	if (!self->fed && notice_await(self->container.init_pid, FED_MS_MAX) != 0 &&
+	    enter_container_alive(&self->container, errno == ETIMEDOUT ? 0 : ENDING_MS_MAX)) /* else dump_arm() says so */
 		return fail(self, "filling", "memory", errno, "the restored memory is not there yet: %s", strerror(errno));
 	self->fed = true;
 	return 0;

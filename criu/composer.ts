@@ -15,8 +15,8 @@ export interface ComposeOptions {
 
 export interface Composer {
   commit(epoch: number, blob: string): Promise<void>;
-  /** The last committed epoch as images in a new folder, whose path it returns. */
-  images(): Promise<string>;
+  /** The last committed epoch as images in a new folder, whose path it returns; `lazyFrom` as for the store. */
+  images(lazyFrom?: number): Promise<string>;
   close(): Promise<void>;
 }
 
@@ -39,10 +39,10 @@ export async function openComposer(options: ComposeOptions): Promise<Composer> {
     commit: async (epoch, path) => {
       await store.commit({ epoch, path });
     },
-    images: async () => {
+    images: async (lazyFrom) => {
       composed += 1;
       const images = join(folder, `composed-${composed}`);
-      await store.materialize(images);
+      await store.materialize(images, lazyFrom);
       return images;
     },
     close: () => store.stop(),

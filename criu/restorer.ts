@@ -1,5 +1,8 @@
 /** Brings the materialized epoch to life in a waiting container: runs `ftrestore` (native/restore) once. */
 import { spawn } from "node:child_process";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { execa } from "execa";
 import { FtError } from "../orchestrator/errors/error.js";
 import { LineFailure, LineFields, parseLine } from "../orchestrator/network/line-client.js";
 import { engineFailure } from "./engine-failure.js";
@@ -19,6 +22,8 @@ export interface RestoreOptions {
   kdat?: string;
   /** Output not acknowledged is sent again at once up to this many segments: the `initcwnd` of the routes. */
   tcpSegments?: number;
+  /** Default: this process's own. */
+  environment?: NodeJS.ProcessEnv;
   /** `clear`: only ends what an earlier restore left; `keep`: ftinit is not told of it yet. */
   only?: "clear" | "keep";
 }
@@ -30,6 +35,10 @@ export interface RestoreResult {
   criuMs: number;
   /** Connections whose output is sent again. */
   tcpResent: number;
+  /** Memory that ftfeed gives while the application runs already; 0: all is there. */
+  lazyBytes: number;
+  /** The process that gives it. */
+  feederPid: number;
 }
 
 const ANSWER_BYTES_MAX = 16 * 1024;
@@ -56,6 +65,8 @@ export async function restore(options: RestoreOptions): Promise<RestoreResult> {
     restoreMs: fields.number("restore_us") / 1e3,
     criuMs: fields.number("criu_us") / 1e3,
     tcpResent: fields.number("tcp_resent"),
+    lazyBytes: fields.number("lazy_bytes"),
+    feederPid: fields.number("feeder"),
   };
 }
 
@@ -63,6 +74,7 @@ function run(options: RestoreOptions): Promise<string> {
   return new Promise((resolve, reject) => {
     const child = spawn(options.program, restoreArguments(options), {
       stdio: ["ignore", "pipe", "inherit"],
+      ...(options.environment === undefined ? {} : { env: options.environment }),
     });
     const timer = setTimeout(() => child.kill("SIGKILL"), options.timeoutMs + GRACE_MS);
     let text = "";
@@ -85,6 +97,31 @@ function run(options: RestoreOptions): Promise<string> {
       resolve(text);
     });
   });
+}
+
+/**
+ * Waits until a restored application's memory is all there: at once true, if nothing was left out. False: it is not, after so long.
+ */
+export async function memoryIsThere(
+  nativeDir: string,
+  initPid: number,
+  waitMs: number,
+): Promise<boolean> {
+  const { exitCode } = await execa(
+    join(nativeDir, "bin/ftfeed"),
+    ["--init-pid", String(initPid), "--wait-ms", String(waitMs)],
+    { reject: false, timeout: waitMs + GRACE_MS },
+  );
+  return exitCode === 0;
+}
+
+/** What a feeder left in its state file when it ended the application; undefined: it has not. */
+export async function memoryLoss(stateFile: string): Promise<string | undefined> {
+  const text = await readFile(stateFile, "utf8").catch(() => "");
+  const line = parseLine(text.trimEnd());
+  if (line?.kind !== "fail") return undefined;
+  const fields = new LineFields("ftfeed", line.values);
+  return `${fields.textOr("code", "unknown")}: ${fields.textOr("detail", "")}`;
 }
 
 export function restoreArguments(options: RestoreOptions): string[] {

@@ -114,10 +114,22 @@ export class CheckpointStore {
     };
   }
 
-  /** The last committed epoch as images in `images` and as files in the container; every image checked. */
-  async materialize(images: string): Promise<{ epoch: number; generation: number }> {
-    const reply = await this.ask("materialize", { images }, limits.storeMaterializeTimeoutMs);
-    return { epoch: reply.number("epoch"), generation: reply.number("generation") };
+  /**
+   * The last committed epoch as images in `images` and as files in the container; every image checked. From `lazyFrom` bytes of
+   * memory on it is left out of the images, for `restore` to have it given later; undefined: never.
+   */
+  async materialize(
+    images: string,
+    lazyFrom?: number,
+  ): Promise<{ epoch: number; generation: number; lazyBytes: number }> {
+    const fields: Record<string, string | number> = { images };
+    if (lazyFrom !== undefined) fields["lazy-from"] = lazyFrom;
+    const reply = await this.ask("materialize", fields, limits.storeMaterializeTimeoutMs);
+    return {
+      epoch: reply.number("epoch"),
+      generation: reply.number("generation"),
+      lazyBytes: reply.number("lazy_bytes"),
+    };
   }
 
   /**

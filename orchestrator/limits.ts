@@ -77,6 +77,10 @@ export const limits = {
   askPeerTimeoutMs: 60,
   reprotectRetryMs: 2_000,
   restoreAttemptsMax: 3,
+  /** `restore: auto`: an application with so much memory runs before all of it is there. docs/SPECIFICATION.md: measured. */
+  lazyRestoreBytesMin: 64 * 1024 * 1024,
+  /** Until nothing of a restored application's memory is missing. */
+  fillTimeoutMs: 120_000,
   takeoverAttemptsMax: 3,
   takeoverRetryMs: 200,
   pairTickMs: 400,

@@ -134,6 +134,64 @@ const shortConnections: Scenario = {
   },
 };
 
+/**
+ * A redis of 512 MiB: it answers before its memory is there, no page is wrong, and it is protected again when all has come. Without its
+ * append-only file, which would be as large.
+ */
+const large: Scenario = {
+  name: "host-loss/redis-512-mib",
+  quick: false,
+  boundMs: 240_000,
+  run: async (context) => {
+    const { service, primary, standby } = await context.pool.get("redis", {});
+    const redis = async (host: Host, ...words: string[]) => {
+      const asked = await service.docker(host, ["exec", service.name, "redis-cli", ...words]);
+      expectThat(asked.exitCode === 0, `redis-cli ${words[0]}: ${asked.stderr}`);
+      return asked.stdout.trim();
+    };
+    await redis(primary, "CONFIG", "SET", "appendonly", "no");
+    const [keys, part] = [512, 32];
+    for (let from = 1; from <= keys; from += part) {
+      await redis(primary, "EVAL", writeKeys, "0", `${from}`, `${from + part - 1}`);
+    }
+    const filled = await context.ftctl.status(primary, service.name);
+    await context.ftctl.until(
+      primary,
+      service.name,
+      "an epoch after the last write",
+      (view) => view.state === "protected" && view.epochsCommitted > filled.epochsCommitted + 1,
+      60_000,
+    );
+    await context.hosts.kill(primary);
+    await service.untilTakenOver(standby, 30_000);
+    // At once, while most of it is missing.
+    const wrong = await redis(standby, "EVAL", wrongKeys, "0", "1", `${keys}`);
+    expectThat(wrong === "0", `${wrong} of ${keys} keys are wrong`);
+    const { takeover } = await context.ftctl.until(
+      standby,
+      service.name,
+      "all memory",
+      (view) => view.takeover?.fillMs !== undefined,
+      60_000,
+    );
+    expectThat((takeover?.lazyBytes ?? 0) > 500_000_000, "the memory was there at once");
+    context.note(
+      `restored in ${Math.round(takeover?.restoreMs ?? 0)} ms, all memory after ${Math.round(takeover?.fillMs ?? 0)} ms`,
+    );
+    await context.hosts.boot(primary);
+    await service.untilProtected(standby, 60_000);
+    // Once more, from the checkpoint of what was restored.
+    await context.hosts.kill(standby);
+    await service.untilTakenOver(primary, 30_000);
+    const lost = await redis(primary, "EVAL", wrongKeys, "0", "1", `${keys}`);
+    expectThat(lost === "0", `${lost} of ${keys} keys are wrong after the second takeover`);
+  },
+};
+
+const largeValue = "string.rep(redis.sha1hex(i), 26214)";
+const writeKeys = `for i = tonumber(ARGV[1]), tonumber(ARGV[2]) do redis.call('SET', 'large:' .. i, ${largeValue}) end`;
+const wrongKeys = `local n = 0 for i = tonumber(ARGV[1]), tonumber(ARGV[2]) do if redis.call('GET', 'large:' .. i) ~= ${largeValue} then n = n + 1 end end return n`;
+
 export const hostLossScenarios: Scenario[] = [
   hostLoss("redis", true, 8),
   backAndForth(2, true),
@@ -141,6 +199,7 @@ export const hostLossScenarios: Scenario[] = [
   rightAfterProtect,
   packed("lz4"),
   packed("zstd"),
+  large,
   pipelined,
   hostLoss("redis", false, 50),
   hostLoss("redis-always", false, 8),

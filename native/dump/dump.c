@@ -21,11 +21,13 @@
 #include "dump/scan.h"
 #include "dump/target.h"
 #include "fault/fault.h"
+#include "feed/notice.h"
 #include "line/line.h"
 
 enum {
 	START_US_MAX = 10000000,  /* from starting CRIU to parked; the first time it probes the kernel */
 	GATE_US_MAX = 1000000,
+	FED_MS_MAX = 5000,        /* for what is missing of a restored application's memory */
 	GRACE_US_MAX = 2000000,   /* over the freeze limit, for CRIU to undo everything */
 	ENDING_MS_MAX = 100,      /* for the end of a container whose ftinit does not listen any more */
 	EXIT_US_MAX = 5000000,    /* from the thaw to CRIU's exit */
@@ -210,6 +212,16 @@ static int check_order(struct dumper *self, const struct dump_request *request)
 	return 0;
 }
 
+/* Memory that a restore has still to give (native/feed) is in nobody's page tables: CRIU would leave it out as never written. */
+static int check_memory(struct dumper *self)
+{
+	if (!self->fed && notice_await(self->container.init_pid, FED_MS_MAX) != 0 &&
+	    enter_container_alive(&self->container, errno == ETIMEDOUT ? 0 : ENDING_MS_MAX)) /* else dump_arm() says so */
+		return fail(self, "filling", "memory", errno, "the restored memory is not there yet: %s", strerror(errno));
+	self->fed = true;
+	return 0;
+}
+
 /* What the hook is told to leave out. The list of processes may be older than the freeze: others are dumped whole. */
 static int refresh_tracking(struct attempt *attempt)
 {
@@ -229,7 +241,7 @@ static int prepare(struct attempt *attempt)
 {
 	struct dumper *self = attempt->self;
 	const struct dump_request *request = attempt->request;
-	if (check_order(self, request) != 0 || dump_arm(self) != 0 || await_parked(self) != 0)
+	if (check_order(self, request) != 0 || check_memory(self) != 0 || dump_arm(self) != 0 || await_parked(self) != 0)
 		return -1;
 	if (gate_connect(&self->gate, clock_us() + GATE_US_MAX) != 0)
 		return fail(self, "barrier", "connect", errno, "%s", self->gate.error);

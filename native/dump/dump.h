@@ -41,6 +41,7 @@ struct dumper {
 	int work, logs, kdat;
 	pid_t app_pid, app_host_pid; /* 0: not known yet */
 	/* state */
+	bool fed; /* nothing of the application's memory is missing */
 	struct gate gate;
 	struct engine engine; /* the next dump's CRIU */
 	uint64_t sequence;

@@ -23,7 +23,9 @@ int pages_open(int directory, uint64_t id);
 
 /*
  * Writes pagemap-ID.img and pages-N.img, as CRIU restores them, for every process into another directory; every page is compared
- * with its sum on the way. 0, or -1 and *e (corrupt, space, io).
+ * with its sum on the way. If `lazy_from` bytes of memory or more can be given later (UINT64_MAX: never), they are left out, unread,
+ * and stand in the list of pages/lazy.h; the directory must have the mm images then. 0, or -1 and *e (corrupt, space, io).
  */
-int pages_compose(int directory, const struct pages_table *table, int images, struct epoch_error *e);
+int pages_compose(int directory, const struct pages_table *table, int images, uint64_t lazy_from, uint64_t *lazy_pages,
+		  struct epoch_error *e);
 #endif

@@ -6,6 +6,7 @@
  *  - ftinit is asked first: nothing is restored into a container that already has an application.
  *  - The restored tasks are in the container's cgroups, and children of its ftinit.
  *  - What failed is killed before we answer: a half-restored application never runs unattended.
+ *  - Memory that the images leave out is given by ftfeed, which kills the application if it cannot (native/feed).
  */
 #include <ctype.h>
 #include <dirent.h>
@@ -39,6 +40,8 @@
 #include "enter/enter.h"
 #include "hook/message.h"
 #include "line/line.h"
+#include "pages/records.h"
+#include "restore/feeder.h"
 #include "restore/tcp_image.h"
 
 enum { FIRST_PID = 20000, PID_GAP = 2000, DETAIL_BYTES_MAX = 1536 };
@@ -58,7 +61,8 @@ struct restore {
 	bool waits; /* the process is not the application yet: somebody tells ftinit when it is */
 	int stdio[3];
 	int rewritten;
-	uint64_t criu_us, adopt_us;
+	struct feeder feeder;
+	uint64_t feed_us, criu_us, adopt_us;
 	char detail[DETAIL_BYTES_MAX];
 };
 
@@ -191,7 +195,7 @@ static pid_t spawn(struct restore *self, int *pidfd, const char **stage)
 {
 	enum { FIXED = 20 };
 	static char inherit[3][64];
-	char *arguments[FIXED + 2 * 3 + 1] = {
+	char *arguments[FIXED + 2 * 3 + 2] = {
 		"restore", "--restore-detached", "--images-dir", ENTER_IMAGES_PATH, "--work-dir", ENTER_WORK_PATH,
 		"--log-file", self->log_name, "-v2", "--tcp-established", "--skip-in-flight",
 		"--network-lock", "skip", "--manage-cgroups=ignore", "--file-validation", "filesize",
@@ -206,6 +210,8 @@ static pid_t spawn(struct restore *self, int *pidfd, const char **stage)
 		arguments[count++] = "--inherit-fd";
 		arguments[count++] = inherit[i];
 	}
+	if (self->feeder.control >= 0)
+		arguments[count++] = "--lazy-pages";
 	char *const environment[] = { HOOK_ENV_KDAT "=" ENTER_KDAT_PATH, HOOK_ENV_SEND_WINDOW "=1",
 				      "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
 	const struct enter_spawn how = {
@@ -277,6 +283,12 @@ static int run_criu(struct restore *self)
 	int pidfd, status = 0;
 	uint64_t from = clock_us();
 	open_stdio(self);
+	if (feeder_start(&self->feeder, self->images, self->images_path, self->log_path, self->init_pid, self->detail, sizeof self->detail) < 0) {
+		char why[sizeof self->detail];
+		strcpy(why, self->detail);
+		return fail(self, "feed", 0, "%s", why);
+	}
+	self->feed_us = clock_us() - from;
 	pid_t pid = spawn(self, &pidfd, &stage);
 	if (pid < 0)
 		return fail(self, "criu", errno, "CRIU could not be started: %s: %s", stage, strerror(errno));
@@ -321,9 +333,12 @@ static int restore(struct restore *self)
 	line_begin(&line, "ok");
 	line_i64(&line, "pid", self->meta.app_pid);
 	line_u64(&line, "restore_us", clock_us() - from);
+	line_u64(&line, "feed_us", self->feed_us);
 	line_u64(&line, "criu_us", self->criu_us);
 	line_u64(&line, "adopt_us", self->adopt_us);
 	line_i64(&line, "tcp_resent", self->rewritten);
+	line_u64(&line, "lazy_bytes", self->feeder.pages * PAGE_BYTES);
+	line_i64(&line, "feeder", self->feeder.pid);
 	line_end(&line);
 	return write(STDOUT_FILENO, line.text, line.length) == (ssize_t)line.length ? 0 : 1;
 }
@@ -344,7 +359,8 @@ int main(int argc, char **argv)
 		{ "tcp-segments", 1, NULL, SEGMENTS }, { "kdat", 1, NULL, KDAT },
 		{ "clear", 0, NULL, CLEAR },	 { "no-adopt", 0, NULL, NO_ADOPT }, { NULL, 0, NULL, 0 },
 	};
-	static struct restore self = { .timeout_ms = 30000, .tcp_segments = TCP_IMAGE_SEGMENTS, .init = -1, .stdio = { -1, -1, -1 } };
+	static struct restore self = { .timeout_ms = 30000, .tcp_segments = TCP_IMAGE_SEGMENTS, .init = -1, .stdio = { -1, -1, -1 },
+				       .feeder = { .control = -1 } };
 	uint64_t number = 0;
 	int bad = 0;
 	signal(SIGPIPE, SIG_IGN);

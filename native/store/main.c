@@ -113,14 +113,16 @@ static int do_materialize(struct store *s, const struct line *line, struct line_
 {
 	char path[LINE_BYTES_MAX];
 	struct materialized result;
-	if (line_get_text(line, "images", path, sizeof path) != 0)
-		return usage(e, "materialize images=DIR");
-	if (store_materialize(s, path, MATERIALIZE_TIMEOUT_MS, &result, e) != 0)
+	uint64_t lazy_from;
+	if (line_get_text(line, "images", path, sizeof path) != 0 || line_get_u64_or(line, "lazy-from", UINT64_MAX, &lazy_from) != 0)
+		return usage(e, "materialize images=DIR [lazy-from=BYTES]");
+	if (store_materialize(s, path, lazy_from, MATERIALIZE_TIMEOUT_MS, &result, e) != 0)
 		return -1;
 	line_u64(reply, "epoch", s->committed.epoch);
 	line_u64(reply, "generation", s->committed.generation);
 	line_u64(reply, "files", result.files);
 	line_u64(reply, "image_bytes", result.image_bytes);
+	line_u64(reply, "lazy_bytes", result.lazy_pages * PAGE_BYTES);
 	return 0;
 }
 

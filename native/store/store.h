@@ -92,10 +92,13 @@ int store_commit(struct store *s, uint64_t epoch, const char *path, struct commi
 int store_attach(struct store *s, uint64_t root_pid, struct epoch_error *e);
 
 struct materialized {
-	uint64_t files, image_bytes;
+	uint64_t files, image_bytes, lazy_pages;
 };
-/* Waits until all is applied, checks every image and gives hard links (or copies) of them in a directory. */
-int store_materialize(struct store *s, const char *images, int timeout_ms, struct materialized *out, struct epoch_error *e);
+/*
+ * Waits until all is applied, checks every image and gives hard links (or copies) of them in a directory. `lazy_from`: from so many
+ * bytes of memory on it is left out, for native/feed to give later.
+ */
+int store_materialize(struct store *s, const char *images, uint64_t lazy_from, int timeout_ms, struct materialized *out, struct epoch_error *e);
 
 /* Forgets everything but the generation. */
 int store_discard(struct store *s, struct epoch_error *e);

@@ -126,11 +126,11 @@ static int give_images(struct store *s, const char *path, struct epoch_error *e)
 	return result;
 }
 
-/* The memory, as images; every page checked on the way. */
-static int give_pages(struct store *s, const char *path, struct epoch_error *e)
+/* The memory, as images; every page that is copied is checked on the way. */
+static int give_pages(struct store *s, const char *path, uint64_t lazy_from, uint64_t *lazy_pages, struct epoch_error *e)
 {
 	int from = openat(s->dirfd, "pages", O_RDONLY | O_DIRECTORY | O_CLOEXEC), to = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int result = from < 0 || to < 0 ? epoch_fail(e, "io", errno, "the pages cannot be given away") : pages_compose(from, s->pages, to, e);
+	int result = from < 0 || to < 0 ? epoch_fail(e, "io", errno, "the pages cannot be given away") : pages_compose(from, s->pages, to, lazy_from, lazy_pages, e);
 	if (from >= 0)
 		close(from);
 	if (to >= 0)
@@ -206,7 +206,7 @@ static int drop_staged(struct store *s, struct epoch_error *e)
 	return applier_start(s, result == 0 ? e : &restart) != 0 ? -1 : result;
 }
 
-int store_materialize(struct store *s, const char *images, int timeout_ms, struct materialized *out, struct epoch_error *e)
+int store_materialize(struct store *s, const char *images, uint64_t lazy_from, int timeout_ms, struct materialized *out, struct epoch_error *e)
 {
 	if (s->committed.epoch == 0)
 		return epoch_fail(e, "order", 0, "no epoch is committed");
@@ -215,7 +215,7 @@ int store_materialize(struct store *s, const char *images, int timeout_ms, struc
 	if (s->journal_count > 0 && drop_staged(s, e) != 0)
 		return -1;
 	/* The journal is empty and only this thread fills it: what is the applier's is ours until the next commit. */
-	if (check_images(s, e) != 0 || give_images(s, images, e) != 0 || give_pages(s, images, e) != 0)
+	if (check_images(s, e) != 0 || give_images(s, images, e) != 0 || give_pages(s, images, lazy_from, &out->lazy_pages, e) != 0)
 		return -1;
 	/* The application runs on from here, in these files: nothing that comes later can be built upon them. */
 	struct store_state after = s->committed;

@@ -85,6 +85,10 @@ export interface PairView {
     restoreMs: number;
     totalMs: number;
     epoch: number;
+    /** Memory that came while the application ran already; 0: all of it was there. */
+    lazyBytes?: number;
+    /** Until it was all there; undefined: not yet, or none came later. */
+    fillMs?: number;
     /** Mode hybrid: what was replayed from that epoch on. */
     replay?: { ms: number; events: number; outputs: number; rebuilt: number; failed: number };
   };

@@ -23,6 +23,8 @@ export interface PairPaths {
   frames: string;
   roots: string;
   restoreLog: string;
+  /** What the last restore's feeder has to say (native/feed). */
+  feed: string;
 }
 
 export function pairPaths(runDir: string, pair: string): PairPaths {
@@ -42,5 +44,6 @@ export function pairPaths(runDir: string, pair: string): PairPaths {
     frames: join(dir, "frames"),
     roots: join(dir, "roots"),
     restoreLog: join(dir, "restore.log"),
+    feed: join(dir, "feed"),
   };
 }

@@ -2,7 +2,7 @@
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Checkpointer } from "../../criu/checkpointer.js";
-import { restore } from "../../criu/restorer.js";
+import { memoryIsThere, memoryLoss, restore } from "../../criu/restorer.js";
 import { CheckpointStore } from "../../criu/store.js";
 import type { ResolvedPolicy } from "../../policies/resolve.js";
 import { captureRoots, formatRoots } from "../docker/capture-roots.js";
@@ -10,6 +10,7 @@ import { cpuTimePath } from "../docker/container-process.js";
 import { parseMountinfo } from "../docker/mountinfo.js";
 import { FtError } from "../errors/error.js";
 import { limits } from "../limits.js";
+import type { AgentConfig } from "../links/config.js";
 import { StreamSender } from "../links/stream-sender.js";
 import {
   Gate,
@@ -44,6 +45,8 @@ export function pairParts(shared: AgentShared): PairParts {
     openDumper: (record, app, onGone) => openDumper(shared, record, app, onGone),
     openStore: (record, app, onGone) => openStore(shared, record, app, onGone),
     shipper: (record) => shipper(shared, record),
+    memoryIsThere: (app, waitMs) => memoryIsThere(config.nativeDir, app.initPid, waitMs),
+    memoryLoss: (record) => memoryLoss(pairPaths(config.runDir, record.id).feed),
     forget: (pair) => rm(pairPaths(config.runDir, pair).dir, { recursive: true, force: true }),
     async restore(record, app, imagesDir, only) {
       const paths = pairPaths(config.runDir, record.id);
@@ -315,15 +318,27 @@ async function openStore(
       return store.generation;
     },
     commit: (epoch, _generation, path) => store.commit({ epoch, path }),
-    async materialize() {
+    async materialize(whole) {
       await rm(paths.images, { recursive: true, force: true });
       await mkdir(paths.images, { recursive: true, mode: 0o700 });
-      const { epoch, generation } = await store.materialize(paths.images);
+      const { epoch, generation } = await store.materialize(
+        paths.images,
+        whole ? undefined : lazyFrom(config.restore),
+      );
       return { epoch, generation, imagesDir: paths.images };
     },
-    discard: () => store.discard(),
+    async discard() {
+      await store.discard();
+      // They hold as much memory as the application; what of it is still to be given, its feeder holds open.
+      await rm(paths.images, { recursive: true, force: true });
+    },
     stop: () => store.stop(),
   };
+}
+
+function lazyFrom(restore: AgentConfig["restore"]): number | undefined {
+  if (restore === "whole") return undefined;
+  return restore === "lazy" ? 0 : limits.lazyRestoreBytesMin;
 }
 
 function shipper(shared: AgentShared, record: PairRecord) {

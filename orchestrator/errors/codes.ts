@@ -198,6 +198,10 @@ export const ERROR_GROUPS: readonly ErrorGroup[] = [
         "A checkpoint does not follow the last one; a full one comes next.",
       ),
       RESTORE_FAILED: error("Restoring the application failed. CRIU's lines are quoted."),
+      MEMORY_LOST: error(
+        "Memory of a restored application did not come, or came damaged; the application was ended.",
+      ),
+      MEMORY_MISSING: timeOut("The memory of a restored application is not all there yet."),
       STORE_FAILED: error("The standby's store of checkpoints failed."),
       STORE_FULL: error("The standby has no room for the checkpoint; the last one stays good."),
       CRIU_PROBE_FAILED: preflight("CRIU could not dump and restore a probe process on this host."),

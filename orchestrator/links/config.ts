@@ -41,6 +41,8 @@ const fileSchema = z.strictObject({
   toolkitDir: folder.optional(),
   /** `auto`: only written pages are dumped, where the kernel can tell which they are; `full`: all memory, every epoch. */
   tracking: z.enum(["auto", "full"]).default("auto"),
+  /** When an application runs after a takeover: `lazy`: before its memory is there; `whole`: after; `auto`: by its size. */
+  restore: z.enum(["auto", "lazy", "whole"]).default("auto"),
   logLevel: z.enum(["trace", "debug", "info", "warn", "error", "fatal"]).default("info"),
   /** Hosts known besides those learnt by joining, or at other addresses. */
   peers: z
@@ -70,6 +72,7 @@ export interface AgentConfig {
   nativeDir: string;
   toolkitDir: string;
   tracking: "auto" | "full";
+  restore: "auto" | "lazy" | "whole";
   logLevel: "trace" | "debug" | "info" | "warn" | "error" | "fatal";
   peers: Peer[];
 }
@@ -94,6 +97,7 @@ const VARIABLES = {
   FTCTL_NATIVE_DIR: "nativeDir",
   FTCTL_TOOLKIT_DIR: "toolkitDir",
   FTCTL_TRACKING: "tracking",
+  FTCTL_RESTORE: "restore",
   FTCTL_LOG_LEVEL: "logLevel",
 } as const;
 
@@ -117,6 +121,7 @@ export function loadAgentConfig(settings: ConfigSettings, env: NodeJS.ProcessEnv
     nativeDir: fields.nativeDir ?? join(packageRoot(), "build"),
     toolkitDir: fields.toolkitDir ?? join(stateDir, "toolkit"),
     tracking: fields.tracking,
+    restore: fields.restore,
     logLevel: fields.logLevel,
     peers: fields.peers.map((peer) => ({
       ...peer,

@@ -102,7 +102,8 @@ export interface StoreControl {
     generation: number,
     path: string,
   ): Promise<{ bytes: number; commitMs: number }>;
-  materialize(): Promise<{ epoch: number; imagesDir: string; generation: number }>;
+  /** `whole`: none of the memory may come after the restore. */
+  materialize(whole: boolean): Promise<{ epoch: number; imagesDir: string; generation: number }>;
   discard(): Promise<void>;
   stop(): Promise<void>;
 }
@@ -128,6 +129,8 @@ export interface ContainerControl {
 export interface RestoreResult {
   pid: number;
   restoreMs: number;
+  /** Memory that comes while the application runs already. */
+  lazyBytes: number;
 }
 
 export interface ReplayOutcome {
@@ -183,6 +186,10 @@ export interface PairParts {
     imagesDir: string,
     only?: "keep" | "clear",
   ): Promise<RestoreResult>;
+  /** Whether nothing of a restored application's memory is missing; waits for it so long. */
+  memoryIsThere(app: Application, waitMs: number): Promise<boolean>;
+  /** Why memory that was missing did not come; undefined: it did, or still comes. */
+  memoryLoss(record: PairRecord): Promise<string | undefined>;
   /** Removes what is left of the pair on the run dir's tmpfs. Nothing of it may run any more. */
   forget(pair: string): Promise<void>;
 }

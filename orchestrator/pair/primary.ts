@@ -5,6 +5,7 @@ import { EpochLoop } from "../epoch/loop.js";
 import type { Shipper, Spool } from "../epoch/ports.js";
 import { FtError, invariant } from "../errors/error.js";
 import { limits } from "../limits.js";
+import { untilFilled } from "./filling.js";
 import type { Pair } from "./pair.js";
 import type { Application, PairDumper } from "./ports.js";
 import { afterCommit, isHybrid, ship } from "./recording.js";
@@ -17,6 +18,7 @@ export async function startEpochs(pair: Pair): Promise<void> {
   const { app, record, host } = pair;
   invariant(app !== undefined && pair.loop === undefined, "a running application, no epochs yet");
   if (pair.state !== "syncing") pair.enter("syncing", `first checkpoint to ${record.peer}`);
+  await untilFilled(pair);
   const lastEpoch = await lastEpochKnown(pair);
   const dir = host.spoolDir(record.id);
   await mkdir(dir, { recursive: true, mode: 0o700 });

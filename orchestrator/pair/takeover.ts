@@ -22,6 +22,7 @@
 import { asFtError, FtError } from "../errors/error.js";
 import type { FaultPoint } from "../faults/faults.js";
 import { limits } from "../limits.js";
+import { watchFill } from "./filling.js";
 import type { Pair } from "./pair.js";
 import type { TakeoverReason } from "./plan.js";
 import type { ReplayOutcome } from "./ports.js";
@@ -37,6 +38,8 @@ interface Takeover {
   epoch: number;
   restoreMs: number;
   restoredPid: number;
+  /** Memory that comes while the application runs already. */
+  lazyBytes: number;
   /** Mode hybrid: there is a log that leads from the epoch. */
   armed: boolean;
   replay: NonNullable<Pair["takeover"]>["replay"] | undefined;
@@ -51,7 +54,7 @@ const PHASES: Phase[] = [
   { point: "takeover.begin", run: begin },
   { point: "takeover.fence", run: fence },
   { point: "takeover.claim", run: (t) => t.pair.requireGate().announce() },
-  { point: "takeover.materialize", run: materialize },
+  { point: "takeover.materialize", run: (t) => materialize(t, isHybrid(t.pair)) },
   { point: "takeover.arm", run: arm },
   { point: "takeover.restore", run: restore },
   { point: "takeover.replay", run: replay },
@@ -82,6 +85,7 @@ export async function takeOver(
     epoch: 0,
     restoreMs: 0,
     restoredPid: 0,
+    lazyBytes: 0,
     armed: false,
     replay: undefined,
   };
@@ -110,7 +114,8 @@ async function fence({ pair, generation }: Takeover): Promise<void> {
   await pair.requireGate().mode("takeover", generation);
 }
 
-async function materialize(takeover: Takeover): Promise<void> {
+/** A replay compares what it does with what was; it waits for nobody, so that its memory is there from the start. */
+async function materialize(takeover: Takeover, whole: boolean): Promise<void> {
   const { pair } = takeover;
   if (!pair.store) {
     throw new FtError({
@@ -120,13 +125,13 @@ async function materialize(takeover: Takeover): Promise<void> {
       hint: "Start the container anew from its files, on the host that ran it last.",
     });
   }
-  const { epoch, imagesDir } = await pair.store.materialize();
+  const { epoch, imagesDir } = await pair.store.materialize(whole);
   takeover.epoch = epoch;
   takeover.imagesDir = imagesDir;
 }
 
 async function restore(takeover: Takeover): Promise<void> {
-  const { pair, imagesDir } = takeover;
+  const { pair } = takeover;
   const app = pair.app;
   if (!app) {
     throw new FtError({
@@ -140,7 +145,8 @@ async function restore(takeover: Takeover): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       const only = takeover.armed ? "keep" : undefined;
-      const result = await pair.host.parts.restore(pair.record, app, imagesDir, only);
+      const result = await pair.host.parts.restore(pair.record, app, takeover.imagesDir, only);
+      takeover.lazyBytes = result.lazyBytes;
       takeover.restoreMs = result.restoreMs;
       takeover.restoredPid = result.pid;
       if (!takeover.armed) pair.app = { ...app, pid: result.pid };
@@ -152,6 +158,8 @@ async function restore(takeover: Takeover): Promise<void> {
         "warning",
         `restore failed, attempt ${attempt}: ${String(error)}`,
       );
+      // Where the kernel or CRIU cannot restore without its memory, it can with it.
+      await materialize(takeover, true);
     }
   }
 }
@@ -214,7 +222,7 @@ async function untilReported(pair: Pair): Promise<ReplayOutcome | undefined> {
 
 /** The same checkpoint once more. */
 async function again(takeover: Takeover): Promise<void> {
-  await materialize(takeover);
+  await materialize(takeover, true);
   await arm(takeover);
   await restore(takeover);
 }
@@ -243,20 +251,31 @@ async function finish({
   startMs,
   detectionMs,
   restoreMs,
+  lazyBytes,
   epoch,
   replay,
 }: Takeover): Promise<void> {
   const totalMs = pair.host.clock.nowMs() - startMs;
   const at = new Date(pair.host.clock.wallMs()).toISOString();
-  pair.takeover = { at, detectionMs, restoreMs, totalMs, epoch, ...(replay ? { replay } : {}) };
+  pair.takeover = {
+    at,
+    detectionMs,
+    restoreMs,
+    totalMs,
+    epoch,
+    lazyBytes,
+    ...(replay ? { replay } : {}),
+  };
   pair.host.metrics.takeover(pair.record.name, reason, "done");
   pair.event("takeover-done", "info", `took over from epoch ${epoch} (${reason})`, {
     detectionMs,
     restoreMs,
     totalMs,
     epoch,
+    lazyBytes,
     ...(replay ? { replayMs: replay.ms, replayed: replay.events, rebuilt: replay.rebuilt } : {}),
   });
+  if (lazyBytes > 0) watchFill(pair);
   pair.enter("unprotected", `took over (${reason}); no standby yet`);
   await pair.tick();
   await endStore(pair);

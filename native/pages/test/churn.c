@@ -4,7 +4,7 @@
  * execute it anew. Every round it checks every page; the first process then prints the number of the round. Whatever is not as
  * it must be ends the process that sees it, with its parents, and the numbers stop.
  *
- *   churn SEED
+ *   churn SEED[/ROUNDS]     all pages are checked every so many rounds (1), one area in the others; then it forks more often, too
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -35,6 +35,7 @@ struct slot {
 static struct slot slot[SLOTS];
 static uint64_t state;
 static uint32_t next_uid = 1, next_stamp = 1;
+static unsigned look = 1; /* rounds between checks of all */
 static int children, depth, exe = -1, pipes[2];
 static const uint64_t *program; /* the file that is mapped privately, as it is */
 static size_t program_pages;
@@ -215,7 +216,7 @@ static void scatter(struct slot *s)
 
 static void begin_child(void)
 {
-	char seed[24];
+	char seed[40];
 	pid_t pid = children < CHILDREN_MAX && depth < DEPTH_MAX ? fork() : -1;
 	if (pid > 0)
 		children++;
@@ -233,7 +234,7 @@ static void begin_child(void)
 	state ^= (uint64_t)getpid() << 32;
 	if (draw(3) != 0)
 		return;
-	snprintf(seed, sizeof seed, "%llu", (unsigned long long)draw(1u << 30) + 1);
+	snprintf(seed, sizeof seed, "%llu/%u", (unsigned long long)draw(1u << 30) + 1, look);
 	char depth_text[2] = { (char)('0' + depth), 0 };
 	execl(path, path, seed, depth_text, NULL);
 	wrong("exec");
@@ -260,7 +261,7 @@ static void operate(void)
 	case 4: move_slot(s); break;
 	case 5: drop_pages(s); break;
 	case 6: toggle_protection(s); break;
-	case 7: if (draw(20) == 0) begin_child(); break;
+	case 7: if (draw(look > 1 ? 2 : 20) == 0) begin_child(); break;
 	case 8: if (draw(8) == 0) scatter(s); break;
 	default: write_some(s); break;
 	}
@@ -294,7 +295,10 @@ int main(int argc, char **argv)
 	if (argc < 2)
 		return 2;
 	path = argv[0];
-	state = strtoull(argv[1], NULL, 10) * 0x9e3779b97f4a7c15u + 1;
+	char *rest;
+	state = strtoull(argv[1], &rest, 10) * 0x9e3779b97f4a7c15u + 1;
+	if (*rest == '/' && (look = (unsigned)atoi(rest + 1)) == 0)
+		return 2;
 	depth = argc > 2 ? argv[2][0] - '0' : 0;
 	if (argc > 2)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -304,7 +308,10 @@ int main(int argc, char **argv)
 			operate();
 		if (depth == 0)
 			write_shared();
-		check_all();
+		if (round % look == 0)
+			check_all();
+		else
+			check_slot(&slot[draw(SLOTS)]);
 		reap();
 		if (depth == 0) {
 			char line[32];

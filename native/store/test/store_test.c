@@ -202,6 +202,8 @@ static void make_blob(struct world *w, int full, char path[200])
 	close(memory);
 }
 
+static uint64_t lazy; /* nothing is */
+
 /* The memory in the store, composed, is that of the epoch. */
 static int memory_is_at(struct world *w, uint64_t epoch)
 {
@@ -214,7 +216,7 @@ static int memory_is_at(struct world *w, uint64_t epoch)
 	snprintf(path, sizeof path, "%s/pages", w->store);
 	int from = open(path, O_RDONLY | O_DIRECTORY);
 	struct pages_table *table = pages_read(from, true, &e);
-	int same = table != NULL && pages_compose(from, table, to, &e) == 0;
+	int same = table != NULL && pages_compose(from, table, to, UINT64_MAX, &lazy, &e) == 0;
 	pages_table_free(table);
 	close(from);
 	close(to);
@@ -508,7 +510,7 @@ TEST(files_sent_ahead_do_not_overtake_the_memory)
 	trees_mutate(w.primary, 100, 0);
 	snprintf(images, sizeof images, "%s/given", base);
 	good = good && presync(&w, path) == 0 && commit(s, 0, path, &e) == 0;
-	good = good && store_materialize(s, images, 20000, &m, &e) == 0 && is_at(&w, s, 2) && m.image_bytes > 0;
+	good = good && store_materialize(s, images, UINT64_MAX, 20000, &m, &e) == 0 && is_at(&w, s, 2) && m.image_bytes > 0;
 	/* The application runs on in these files: only a full epoch may follow. */
 	open_primary(&w);
 	make_blob(&w, 0, path);

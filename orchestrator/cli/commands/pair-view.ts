@@ -161,11 +161,14 @@ function eventLog(log: PairView["log"]): string | undefined {
 
 function takeover(last: PairView["takeover"]): string {
   if (last === undefined) return "none on this host";
-  const { at, detectionMs, restoreMs, totalMs, epoch, replay } = last;
+  const { at, detectionMs, restoreMs, totalMs, epoch, replay, lazyBytes, fillMs } = last;
   const replayed = replay
     ? `, ${count(replay.events)} events replayed in ${milliseconds(replay.ms)}, ${count(replay.rebuilt)} connections rebuilt`
     : "";
-  return `${at} from epoch ${epoch}: detected in ${milliseconds(detectionMs)}, restored in ${milliseconds(restoreMs)}${replayed}, ${milliseconds(totalMs)} in all`;
+  const later = lazyBytes
+    ? `, ${bytes(lazyBytes)} of memory ${fillMs === undefined ? "still coming" : `came within ${milliseconds(fillMs)}`}`
+    : "";
+  return `${at} from epoch ${epoch}: detected in ${milliseconds(detectionMs)}, restored in ${milliseconds(restoreMs)}${replayed}, ${milliseconds(totalMs)} in all${later}`;
 }
 
 function lastError({ lastError: error }: PairView): string | undefined {

@@ -393,9 +393,11 @@ export class SimHost {
         close: () => {},
       }),
       forget: async () => {},
+      memoryIsThere: async () => true,
+      memoryLoss: async () => undefined,
       restore: async (_record, _app, imagesDir) => {
         this.runApp(Number(imagesDir.split("=")[1]));
-        return { pid: 7, restoreMs: 1 };
+        return { pid: 7, restoreMs: 1, lazyBytes: 0 };
       },
     };
   }

@@ -430,6 +430,18 @@ void node_free_tree(struct node *node)
 	free(node);
 }
 
+void node_restore(struct node *node)
+{
+	if (node->inode != NULL) {
+		node->dev = node->inode->meta.dev;
+		node->ino = node->inode->meta.ino;
+		node->rdev = node->inode->meta.rdev;
+		node->mode = node->inode->meta.mode;
+	}
+	for (uint32_t i = 0; i < node->children; i++)
+		node_restore(node->child[i]);
+}
+
 void undo_forget(struct files_index *index)
 {
 	for (size_t i = 0; i < index->notes; i++) {

@@ -127,7 +127,8 @@ struct files_index {
 	struct hash_key key;
 	struct block_hash zero; /* of a whole block of zeroes */
 	uint64_t chain, seq, scan, entries;
-	int pending, reset, frozen; /* frozen: the last scan was */
+	int pending, reset;
+	int frozen, failed; /* the last scan was */
 	int watch;         /* fanotify group, or -1 */
 	int audit;         /* compare all of it after every frozen scan */
 	const char *doubt; /* why the next scan must walk; NULL: what was told since the last scan is all that changed */
@@ -159,6 +160,8 @@ int node_insert(struct files_index *index, struct node *parent, struct node *chi
 struct node *node_child(const struct node *parent, const char *name);
 void node_sort(struct node *node);
 void node_free_tree(struct node *node);
+/* What the last scan found makes way for what the index has, in all of a tree. */
+void node_restore(struct node *node);
 /* Takes the children that this scan has not seen out of a directory and puts them on the root's list of what is gone. */
 int node_drop_unseen(struct files_index *index, struct root *root, struct node *dir);
 /* The same for one child. */

@@ -199,6 +199,7 @@ static int look_or_walk(struct files_index *index, struct root *root)
 		index->scan++; /* nothing that was seen counts */
 		root->told = 0;
 		why = "what was found does not fit what was told";
+		index->doubt = why;
 	}
 	index->stats->walked++;
 	index->stats->why = index->stats->why == NULL ? why : index->stats->why;
@@ -236,8 +237,8 @@ int files_scan(struct files_index *index, struct epoch_writer *w, const struct f
 	int result = used_resolve(index, options);
 	if (result == 0)
 		result = scan_roots(index);
-	told_clear(&index->told);
 	index->frozen = options->frozen;
+	index->failed = result != 0;
 	index->w = NULL;
 	index->options = NULL;
 	index->stats = NULL;
@@ -265,6 +266,7 @@ void files_commit(struct files_index *index)
 	assert(index->pending);
 	content_forget_deferred(index);
 	undo_forget(index);
+	told_clear(&index->told);
 	index->pending = 0;
 	index->reset = 0;
 	index->seq++;
@@ -280,7 +282,11 @@ void files_rollback(struct files_index *index)
 	content_forget_deferred(index);
 	undo_all(index);
 	index->pending = 0;
-	index->doubt = "the scan before failed";
+	for (size_t i = 0; i < index->roots; i++)
+		node_restore(index->root[i].top);
+	/* What was told since the last commit is still there, and the next scan looks at it again. */
+	if (index->failed && index->doubt == NULL)
+		index->doubt = "the scan before failed";
 }
 
 void files_reset(struct files_index *index)

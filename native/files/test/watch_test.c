@@ -24,7 +24,7 @@
 #include "test/check.h"
 
 enum { THREADS = 6, HELD = 4 };
-static int epochs = 150;
+static int epochs = 100;
 static char base[64];
 
 static const char *below(char *buffer, const char *name)

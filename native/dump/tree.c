@@ -101,6 +101,24 @@ bool tree_maps_line(char *line, struct files_use *out)
 	return true;
 }
 
+static bool is_deleted(const char *path)
+{
+	static const char mark[] = " (deleted)";
+	size_t bytes = strlen(path);
+	return bytes >= sizeof mark && strcmp(path + bytes + 1 - sizeof mark, mark) == 0;
+}
+
+/*
+ * The name by which it was opened is gone. Without any other it is no file of the container's any more: false. With one, an
+ * overlay may show neither its path nor its number: whatever it is, it has to be looked for.
+ */
+static bool has_lost_its_name(struct tree_uses *uses, const struct stat *st)
+{
+	if (st->st_nlink > 0)
+		uses->doubt = "an open file has lost the name by which it was opened, and has another";
+	return st->st_nlink > 0;
+}
+
 /* -1 when there is no more room. */
 static int add_use(struct tree_uses *uses, const struct files_use *use)
 {
@@ -120,7 +138,7 @@ static int add_use(struct tree_uses *uses, const struct files_use *use)
 
 static int read_mapped(struct tree_uses *uses, pid_t pid)
 {
-	char path[64], line[8192];
+	char path[128], line[8192];
 	int result = 0;
 	snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
 	FILE *maps = fopen(path, "re");
@@ -128,8 +146,13 @@ static int read_mapped(struct tree_uses *uses, pid_t pid)
 		return 0; /* it has just ended */
 	while (result == 0 && fgets(line, sizeof line, maps) != NULL) {
 		struct files_use use;
-		if (tree_maps_line(line, &use))
-			result = add_use(uses, &use);
+		struct stat st;
+		if (!tree_maps_line(line, &use))
+			continue;
+		snprintf(path, sizeof path, "/proc/%d/map_files/%.*s", (int)pid, (int)strcspn(line, " "), line);
+		if (is_deleted(use.path) && stat(path, &st) == 0 && !has_lost_its_name(uses, &st))
+			continue;
+		result = add_use(uses, &use);
 	}
 	int error = errno;
 	fclose(maps);
@@ -150,6 +173,8 @@ static void read_open(struct tree_uses *uses, int directory, const char *number)
 		return;
 	}
 	path[bytes] = 0;
+	if ((link.st_mode & S_IWUSR) != 0 && is_deleted(path) && !has_lost_its_name(uses, &file))
+		return;
 	const struct files_use use = { .ino = file.st_ino, .path = path };
 	if ((link.st_mode & S_IWUSR) != 0 && add_use(uses, &use) != 0)
 		uses->doubt = "more files are open than are kept track of";

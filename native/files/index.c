@@ -253,7 +253,7 @@ static void id_forget(struct inode *inode)
 	inode->root->unlearnt++;
 }
 
-struct file_id file_id_of(const struct root *root, int fd)
+struct file_id file_id_at(const struct root *root, int fd, const char *name)
 {
 	struct {
 		struct file_handle head;
@@ -261,12 +261,22 @@ struct file_id file_id_of(const struct root *root, int fd)
 	} got = {.head.handle_bytes = FILE_ID_BYTES_MAX};
 	struct file_id id = {0};
 	int mount;
-	if (root->unwatched == NULL && name_to_handle_at(fd, "", &got.head, &mount, AT_EMPTY_PATH) == 0) {
+	if (root->unwatched == NULL && name_to_handle_at(fd, name, &got.head, &mount, AT_EMPTY_PATH) == 0) {
 		id.type = got.head.handle_type;
 		id.bytes = got.head.handle_bytes;
 		memcpy(id.handle, got.head.f_handle, id.bytes);
 	}
 	return id;
+}
+
+struct file_id file_id_of(const struct root *root, int fd)
+{
+	return file_id_at(root, fd, "");
+}
+
+int inode_is(const struct inode *inode, const struct file_id *id)
+{
+	return id->bytes > 0 && same_id(id, &inode->id);
 }
 
 void inode_learn(struct inode *inode, const struct file_id *id)

@@ -179,6 +179,8 @@ struct inode *inode_new(struct root *root, uint64_t dev, uint64_t ino);
 struct inode *inode_find_id(const struct root *root, const struct file_id *id);
 /* Empty where nothing is watched, or there is none. */
 struct file_id file_id_of(const struct root *root, int fd);
+struct file_id file_id_at(const struct root *root, int fd, const char *name);
+int inode_is(const struct inode *inode, const struct file_id *id);
 /* By what this inode is told of. Also for one that is known: a number that is used again has another handle. */
 void inode_learn(struct inode *inode, const struct file_id *id);
 int node_set_inode(struct files_index *index, struct node *node, struct inode *inode);

@@ -104,11 +104,15 @@ static int look_at_directory(struct walk *walk, struct node *node, const struct 
 	return walk_is_unchanged(walk->index, walk->root, node, st) ? 0 : list_add(&walk->root->changed, node);
 }
 
-static int is_same_directory(const struct node *node, const struct stat *st)
+/* By its handle: a number is used again at once, and of a directory that has it since then nothing was understood. */
+static int is_same_directory(const struct root *root, const struct node *node, const struct stat *st, int fd, const char *name)
 {
 	const struct inode *inode = node->inode;
-	return inode != NULL && S_ISDIR(inode->meta.mode) && S_ISDIR(st->st_mode) && inode->meta.ino == st->st_ino &&
-	       inode->meta.dev == st->st_dev;
+	if (inode == NULL || !S_ISDIR(inode->meta.mode) || !S_ISDIR(st->st_mode) || inode->meta.ino != st->st_ino ||
+	    inode->meta.dev != st->st_dev)
+		return 0;
+	struct file_id id = file_id_at(root, fd, name);
+	return inode_is(inode, &id);
 }
 
 static int look_at(struct walk *walk, int dirfd, struct node *dir, const char *name)
@@ -124,7 +128,7 @@ static int look_at(struct walk *walk, int dirfd, struct node *dir, const char *n
 			return walk_fail(walk, "cannot stat an entry");
 		return node == NULL ? 0 : node_drop(index, walk->root, node);
 	}
-	if (node != NULL && is_same_directory(node, &st))
+	if (node != NULL && is_same_directory(walk->root, node, &st, dirfd, name))
 		return look_at_directory(walk, node, &st);
 	if (node == NULL && ((node = node_new(dir, name)) == NULL || node_insert(index, dir, node) != 0))
 		return walk_fail(walk, "no memory for an entry");
@@ -141,7 +145,7 @@ static int open_known(struct walk *walk, const struct node *dir, struct stat *st
 	int fd = open_below(walk->root, walk->index->path, O_RDONLY | O_DIRECTORY | O_NOATIME);
 	if (fd < 0)
 		return -1;
-	if (fstat(fd, st) == 0 && is_same_directory(dir, st))
+	if (fstat(fd, st) == 0 && is_same_directory(walk->root, dir, st, fd, ""))
 		return fd;
 	close(fd);
 	return -1;

@@ -45,6 +45,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -323,6 +324,20 @@ static void after_detach(void)
 	filters_save();
 }
 
+/* Tasks that were seized one by one. With more than that, one that ends meanwhile makes the dump fail. */
+enum { TAKEN_MAX = 8192 };
+static struct {
+	pid_t pid[TAKEN_MAX];
+	size_t count;
+} taken;
+
+static void note_taken(pid_t pid)
+{
+	hook.seized++;
+	if (taken.count < TAKEN_MAX)
+		taken.pid[taken.count++] = pid;
+}
+
 long ptrace(enum __ptrace_request request, ...)
 {
 	static long (*real)(enum __ptrace_request, ...);
@@ -353,7 +368,7 @@ long ptrace(enum __ptrace_request request, ...)
 	long result = real(request, pid, address, data);
 	int error = errno;
 	if (watched && request == PTRACE_SEIZE && result == 0 && hook.stage == STAGE_SEIZING)
-		hook.seized++;
+		note_taken(pid);
 	if (watched && hook.stage == STAGE_FROZEN)
 		filters_note((int)request, pid, address, data, result, error);
 	if (watched && request == PTRACE_DETACH && hook.stage >= STAGE_SEIZING && hook.stage != STAGE_THAWED)
@@ -362,9 +377,27 @@ long ptrace(enum __ptrace_request request, ...)
 	return result;
 }
 
+/* A task that ends while it is being seized is not detached: it must not be waited for. */
+static void note_end(pid_t pid)
+{
+	for (size_t i = 0; i < taken.count; i++)
+		if (taken.pid[i] == pid) {
+			taken.pid[i] = taken.pid[--taken.count];
+			hook.seized--;
+			return;
+		}
+}
+
 pid_t wait4(pid_t pid, int *status, int options, struct rusage *usage)
 {
-	return late_wait(pid, status) ? pid : (pid_t)syscall(SYS_wait4, pid, status, options, usage);
+	if (late_wait(pid, status))
+		return pid;
+	pid_t got = (pid_t)syscall(SYS_wait4, pid, status, options, usage);
+	int error = errno;
+	if (got > 0 && hook.stage == STAGE_SEIZING && status != NULL && (WIFEXITED(*status) || WIFSIGNALED(*status)))
+		note_end(got);
+	errno = error;
+	return got;
 }
 
 unsigned alarm(unsigned seconds)

@@ -4,7 +4,7 @@
  * what it asks about the stop is answered here.
  *
  * So the frozen time has no part in listing threads, sockets, seccomp filters, memory areas and their files. In return all that was
- * read is compared with what is there once the tasks stand, beside CRIU's work (hook/witness.h, hook/diag.h, hook/filters.h).
+ * read is compared with what is there once the tasks stand, in between (hook/witness.h, hook/diag.h, hook/filters.h).
  * If anything has moved, the dump ends before a page is read, and ftdump takes it again with an early freeze.
  *
  * For one process with its threads. CRIU 4.2.1 needs a stopped task first at PTRACE_PEEKSIGINFO, after it has read the areas.
@@ -33,7 +33,7 @@ void late_freeze(void);
 bool late_is_on(void);
 /* The gate is marked: what packets could change may be compared now. */
 void late_marked(void);
-/* Waits for the comparison. False: something has moved, the dump must fail. */
+/* Compares, once. False: something has moved, the dump must fail. */
 bool late_settle(void);
 
 #endif

@@ -379,44 +379,6 @@ static const char *check_descriptors(void)
 	return NULL;
 }
 
-/* The first lines of the areas, as /proc/PID/maps has them: cheap, and enough to know that no area is another. */
-static bool same_areas(const struct text *smaps, const char *maps)
-{
-	const char *at = smaps->seen, *end = at + smaps->length;
-	while (at < end) {
-		const char *newline = memchr(at, '\n', (size_t)(end - at));
-		size_t line = newline == NULL ? (size_t)(end - at) : (size_t)(newline - at) + 1;
-		if (at[0] != 'V') {
-			if (strncmp(at, maps, line) != 0)
-				return false;
-			maps += line;
-		}
-		at += line;
-	}
-	return *maps == 0;
-}
-
-static const char *check_areas(void)
-{
-	for (size_t i = 0; i < state.texts; i++) {
-		struct text *smaps = &state.text[i];
-		if (smaps->rule != RULE_SMAPS)
-			continue;
-		struct text maps = { .path = "maps", .rule = RULE_SAME };
-		if (read_text(&maps, &smaps->now, &smaps->room, false) < 0 || !same_areas(smaps, smaps->now))
-			return "memory areas";
-	}
-	return NULL;
-}
-
-const char *witness_check_first(void)
-{
-	const char *moved = check_threads();
-	if (moved == NULL)
-		moved = check_descriptors();
-	return moved != NULL ? moved : check_areas();
-}
-
 /* The line of an area that is CRIU's parasite's. */
 static bool is_parasite(const char *line)
 {
@@ -484,15 +446,19 @@ static const char *check_scan(void)
 	return same ? NULL : "guard pages";
 }
 
-const char *witness_check_rest(void)
+const char *witness_check_others(void)
 {
-	const char *moved = check_children();
+	const char *moved = check_threads();
+	if (moved == NULL)
+		moved = check_descriptors();
+	if (moved == NULL)
+		moved = check_children();
 	ino_t space[SPACES];
 	if (moved == NULL && (!read_spaces(space) || memcmp(space, state.space, sizeof space) != 0))
 		moved = "namespaces";
 	for (size_t i = 0; moved == NULL && i < state.texts; i++)
-		if (!same_text(&state.text[i]))
-			moved = state.text[i].rule == RULE_SMAPS ? "flags of memory areas" : state.text[i].path;
+		if (state.text[i].rule != RULE_SMAPS && !same_text(&state.text[i]))
+			moved = state.text[i].path;
 	if (state.files > FILES_MAX)
 		return "too many mapped files";
 	for (size_t i = 0; moved == NULL && i < state.files; i++) {
@@ -501,6 +467,14 @@ const char *witness_check_rest(void)
 			moved = "a mapped file";
 	}
 	return moved != NULL ? moved : check_scan();
+}
+
+const char *witness_check_areas(void)
+{
+	for (size_t i = 0; i < state.texts; i++)
+		if (state.text[i].rule == RULE_SMAPS && !same_text(&state.text[i]))
+			return "memory areas";
+	return NULL;
 }
 
 /* ---- rules ---- */

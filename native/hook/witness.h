@@ -36,10 +36,10 @@ void witness_entry(DIR *list, const char *name);
 /* A question about pages that CRIU has asked, with its answer. */
 bool witness_scan(const struct pm_scan_arg *asked, const struct pm_scan_arg *answered, long count);
 
-/* With the tasks stopped. NULL: all is as it was read; else what is not. The first before CRIU touches a task, the rest while it
- * may have its parasite there. */
-const char *witness_check_first(void);
-const char *witness_check_rest(void);
+/* With the tasks stopped. NULL: all is as it was read; else what is not. The areas take the longest, and may be compared by
+ * another thread than the others. */
+const char *witness_check_areas(void);
+const char *witness_check_others(void);
 
 /* Pure. Whether two texts of /proc/PID/stat, or of .../status, say the same of what CRIU reads there. */
 bool witness_same_stat(const char *before, const char *after);

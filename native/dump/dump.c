@@ -622,9 +622,7 @@ static void close_attempt(struct attempt *attempt)
 static int try_epoch(struct dumper *self, const struct dump_request *request, struct dump_result *result)
 {
 	uint64_t from = clock_us();
-	uint32_t late_in_vain = result->late_in_vain;
 	memset(result, 0, sizeof *result);
-	result->late_in_vain = late_in_vain;
 	forget_failure(self);
 	dump_tidy(self);
 	struct attempt attempt = {
@@ -655,15 +653,15 @@ static int try_epoch(struct dumper *self, const struct dump_request *request, st
 /* A late freeze that was in vain is followed by an early one at once, and by more of them where it keeps being so. */
 int dump_epoch(struct dumper *self, const struct dump_request *request, struct dump_result *result)
 {
-	result->late_in_vain = 0;
 	int done = try_epoch(self, request, result);
 	if (done == 0 || !moved(self))
 		return done;
 	fprintf(stderr, "ftdump: epoch %" PRIu64 ": %s; the freeze comes first now\n", request->epoch, self->detail);
 	self->early_left = self->early_next > 0 ? self->early_next : 1;
 	self->early_next = self->early_left * 2 < EARLY_MAX ? self->early_left * 2 : EARLY_MAX;
-	result->late_in_vain++;
-	return try_epoch(self, request, result);
+	done = try_epoch(self, request, result);
+	result->late_in_vain = 1;
+	return done;
 }
 
 static int presync_into(struct attempt *attempt)

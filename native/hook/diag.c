@@ -147,7 +147,8 @@ static ssize_t ask_again(const struct question *question)
 	for (;;) {
 		if (!has_room(&state.again, &state.again_room, length + REPLY_BYTES / 2))
 			return -1;
-		long got = syscall(SYS_recvfrom, state.own, state.again + length, state.again_room - length, 0, NULL, NULL);
+		/* The kernel makes each part of a reply in the call that asks for it: there is nothing to wait for. */
+		long got = syscall(SYS_recvfrom, state.own, state.again + length, state.again_room - length, MSG_DONTWAIT, NULL, NULL);
 		if (got < 0 && errno == EINTR)
 			continue;
 		if (got <= 0)

@@ -89,8 +89,7 @@ describe.runIf(usable)("the checkpoint engine on a real process", () => {
   const dump = (of: Checkpointer, epoch: number, base = 0) =>
     of.dump({ epoch, base, generation: 1, path: join(folder, "blob") });
 
-  /** Of the last dump, which was a full one. */
-  async function imagesOf(epoch = 1): Promise<string> {
+  async function composerIn() {
     const composer = await openComposer({
       nativeDir,
       pair: "000000000000",
@@ -99,6 +98,12 @@ describe.runIf(usable)("the checkpoint engine on a real process", () => {
       subject,
     });
     opened.push(composer);
+    return composer;
+  }
+
+  /** Of the last dump, which was a full one. */
+  async function imagesOf(epoch = 1): Promise<string> {
+    const composer = await composerIn();
     await composer.commit(epoch, join(folder, "blob"));
     return composer.images();
   }
@@ -169,9 +174,15 @@ describe.runIf(usable)("the checkpoint engine on a real process", () => {
       await dump(checkpoints, 1);
       const second = await dump(checkpoints, 2); // the first does not know how much memory to set aside
       expect(second.plain).toEqual([]);
-      const images = await imagesOf(2);
+      const composer = await composerIn();
+      await composer.commit(2, join(folder, "blob"));
+      await dump(checkpoints, 3, 2); // after a whole one, of another size
+      await composer.commit(3, join(folder, "blob"));
+      const last = await dump(checkpoints, 4, 3);
+      expect(last.plain).toEqual([]);
+      await composer.commit(4, join(folder, "blob"));
       await checkpoints.stop();
-      return images;
+      return composer.images();
     };
     const plain = await contentOf(await dumped([...shortcuts]));
     expect(plain.size).toBeGreaterThan(10);

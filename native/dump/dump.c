@@ -23,6 +23,7 @@
 #include "fault/fault.h"
 #include "feed/notice.h"
 #include "line/line.h"
+#include "vma/link.h"
 
 enum {
 	START_US_MAX = 10000000,  /* from starting CRIU to parked; the first time it probes the kernel */
@@ -88,13 +89,25 @@ static void expect_pages(const struct dumper *self, struct engine_places *places
 	places->pages_bytes = most < PAGES_BYTES_MAX ? most : PAGES_BYTES_MAX;
 }
 
+/* What cannot be had is read of smaps instead. */
+static int link_areas(struct dumper *self)
+{
+	if (self->areas_link >= 0 && self->areas_of == self->app_host_pid)
+		return self->areas_link;
+	if (self->areas_link >= 0)
+		close(self->areas_link);
+	self->areas_link = self->areas_program < 0 ? -1 : vma_link(self->areas_program, self->app_pid);
+	self->areas_of = self->app_host_pid;
+	return self->areas_link;
+}
+
 static int start_engine(struct dumper *self)
 {
 	struct engine_places places = {
 		.toolkit = &self->toolkit, .container = &self->container,
 		.work = self->work, .logs = self->logs, .kdat = self->kdat,
 		.app_pid = self->app_pid, .app_host_pid = self->app_host_pid, .quiet = true,
-		.shortcuts = self->shortcuts,
+		.shortcuts = self->shortcuts, .areas = link_areas(self),
 	};
 	const char *stage;
 	expect_pages(self, &places);
@@ -723,6 +736,10 @@ void dump_stop(struct dumper *self)
 	gate_close(&self->gate);
 	files_close(self->files);
 	track_close(&self->tracker);
+	if (self->areas_link >= 0)
+		close(self->areas_link);
+	if (self->areas_program >= 0)
+		close(self->areas_program);
 	pages_table_free(self->base_pages);
 	pages_packer_free(self->packer);
 	if (self->base_images >= 0)

@@ -40,6 +40,8 @@ struct dumper {
 	struct enter_toolkit toolkit;
 	int work, logs, kdat;
 	pid_t app_pid, app_host_pid; /* 0: not known yet */
+	int areas_program, areas_link; /* the iterator over memory areas, and over those of */
+	pid_t areas_of;                /* this process of the host; -1: none */
 	/* state */
 	bool fed; /* nothing of the application's memory is missing */
 	struct gate gate;

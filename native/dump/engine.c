@@ -69,12 +69,12 @@ static pid_t spawn(struct engine *engine, const struct engine_places *places, in
 		"LD_BIND_NOW=1", /* no symbol is looked up while the tasks stand still */
 		HOOK_ENV_KDAT "=" ENTER_KDAT_PATH, HOOK_ENV_SOCKET "=" ENTER_SOCKET_NUMBER, target, "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
 		HOOK_ENV_IMAGES "=" ENTER_IMAGES_NUMBER, shortcuts, pages, pages_bytes,
-		HOOK_ENV_WARM "=1", places->quiet ? HOOK_ENV_NO_PROBE "=1" : NULL, NULL,
+		places->areas >= 0 ? HOOK_ENV_AREAS "=" ENTER_AREAS_NUMBER : HOOK_ENV_AREAS "=-1", HOOK_ENV_WARM "=1", places->quiet ? HOOK_ENV_NO_PROBE "=1" : NULL, NULL,
 	};
 	const struct enter_spawn how = {
 		.container = places->container, .toolkit = places->toolkit,
 		.images = engine->images, .work = places->logs, .kdat = places->kdat,
-		.socket = socket, .stdio = { -1, -1, -1 },
+		.socket = socket, .areas = places->areas, .stdio = { -1, -1, -1 },
 		.time_from = places->app_host_pid,
 		.arguments = arguments, .environment = environment,
 	};

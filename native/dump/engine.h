@@ -29,6 +29,7 @@ struct engine_places {
 	pid_t app_pid, app_host_pid;
 	bool quiet; /* no window probes */
 	uint32_t shortcuts; /* of enum hook_shortcut */
+	int areas;          /* an iterator over the application's memory areas, or -1 */
 	char pages_name[32];  /* the image of pages to set memory aside for */
 	uint64_t pages_bytes; /* 0: none */
 };

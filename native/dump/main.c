@@ -20,6 +20,7 @@
 #include "dump/dump.h"
 #include "dump/shortcuts.h"
 #include "line/line.h"
+#include "vma/link.h"
 
 enum { EXCLUDES_MAX = 16, WRITE_MS_MAX = 10000, LISTEN_MS = 100 };
 
@@ -35,7 +36,7 @@ struct options {
 	bool watch; /* files: off unless asked for, as docs/ARCHITECTURE.md says */
 };
 
-static struct dumper dumper = { .base_images = -1, .work = -1, .logs = -1, .kdat = -1 };
+static struct dumper dumper = { .base_images = -1, .work = -1, .logs = -1, .kdat = -1, .areas_program = -1, .areas_link = -1 };
 
 /* A reader that is gone or stuck must not hold us up for ever. */
 static void reply(const struct line_writer *line)
@@ -461,12 +462,16 @@ int main(int argc, char **argv)
 	dumper.shortcuts = options.shortcuts;
 	dumper.freeze_limit_us = options.freeze_ms_max * 1000;
 	dumper.blob_bytes_max = options.blob_bytes_max;
+	const char *slow;
 	char why[TRACK_WHY_BYTES] = "switched off (tracking: full)";
 	int cannot = options.track ? track_probe(why, sizeof why) : ENOTSUP;
 	if (options.track && cannot != 0)
 		fprintf(stderr, "ftdump: memory is dumped whole: %s\n", why);
 	track_open(&dumper.tracker, cannot == 0 ? TRACK_WP_ASYNC : TRACK_FULL, getenv("FTDUMP_VERIFY_PAGES") != NULL);
 	dumper.tracker.refused = tell_refused;
+	dumper.tracker.quick = cannot == 0 && (options.shortcuts & HOOK_QUICK) != 0 && track_probe_quick();
+	if ((options.shortcuts & HOOK_FLAGS) != 0 && (dumper.areas_program = vma_program(&slow)) < 0)
+		fprintf(stderr, "ftdump: memory areas are read of smaps: %s: %s\n", slow, strerror(errno));
 	if (cannot != 0)
 		snprintf(dumper.tracker.why, sizeof dumper.tracker.why, "%s", why);
 	if (options.packing != PAGES_PLAIN && (dumper.packer = pages_packer_new((enum pages_packing)options.packing)) == NULL) {

@@ -14,6 +14,8 @@ static const struct {
 	{ "smaps", HOOK_SMAPS },
 	{ "mark", HOOK_MARK },
 	{ "late", HOOK_LATE },
+	{ "flags", HOOK_FLAGS },
+	{ "quick", HOOK_QUICK },
 };
 
 uint32_t shortcut_called(const char *name)

@@ -155,6 +155,7 @@ static void place_descriptors(const struct enter_spawn *spawn, int report)
 		[ENTER_WORK] = spawn->work,		       [ENTER_KDAT] = spawn->kdat,
 		[ENTER_SOCKET] = spawn->socket,		       [ENTER_STDIO] = spawn->stdio[0],
 		[ENTER_STDIO + 1] = spawn->stdio[1],	       [ENTER_STDIO + 2] = spawn->stdio[2],
+		[ENTER_AREAS] = spawn->areas,
 	};
 	int high[ENTER_END];
 	for (int i = ENTER_LIBRARIES; i < ENTER_END; i++) {

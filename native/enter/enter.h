@@ -27,13 +27,15 @@ enum enter_fd {
 	ENTER_KDAT,
 	ENTER_SOCKET,
 	ENTER_STDIO, /* three: what the application's 0, 1 and 2 are to be connected to on restore */
-	ENTER_END = ENTER_STDIO + 3,
+	ENTER_AREAS = ENTER_STDIO + 3, /* an iterator over memory areas (vma/link.h) */
+	ENTER_END,
 };
 #define ENTER_IMAGES_NUMBER "14"
 #define ENTER_IMAGES_PATH "/proc/self/fd/14"
 #define ENTER_WORK_PATH "/proc/self/fd/15"
 #define ENTER_KDAT_PATH "/proc/self/fd/16"
 #define ENTER_SOCKET_NUMBER "17"
+#define ENTER_AREAS_NUMBER "21"
 
 /* The toolkit folder: ld.so, criu, lib/. All descriptors are close-on-exec. */
 struct enter_toolkit {
@@ -61,7 +63,7 @@ struct enter_spawn {
 	const struct enter_container *container;
 	const struct enter_toolkit *toolkit;
 	int images, work, kdat;
-	int socket;              /* -1: none */
+	int socket, areas;       /* -1: none */
 	int stdio[3];            /* -1: none */
 	bool join_cgroups;       /* be accounted to the container: what is restored inherits it */
 	pid_t first_pid;         /* 0: leave the pid counter alone */

@@ -3,8 +3,8 @@
  *
  * AREAS_NAME, by ftdump before the freeze: which areas of which process have been under a write-protecting userfaultfd
  * of ftdump's since the last epoch. Ascending by pid and address, no overlaps.
- * KEPT_NAME, by the library after the thaw: what in those areas was present and not written, so that CRIU was not told of
- * it; and which areas were not tracked after all (KEPT_LOST): those were dumped whole.
+ * KEPT_NAME, by the library after the thaw: what in those areas was present and not written, or (KEPT_AS_WAS) has not changed
+ * at all, so that CRIU was not told of it; and which areas were not tracked after all (KEPT_LOST): those were dumped whole.
  *
  * Both: header, entries, and in the header a crc32c of all entries. Of one host, one build: no byte order is fixed.
  */
@@ -20,8 +20,10 @@
 
 enum areas_flags {
 	AREAS_VERIFY = 1, /* of the header: tell CRIU of everything all the same */
+	AREAS_QUICK = 2,  /* of the header: this kernel's quick scan tells of all that was written, and of what is gone */
 	AREA_WHOLE = 1,   /* of an area: not tracked for the whole epoch, or the last dump failed */
 	KEPT_LOST = 1,    /* of a kept entry */
+	KEPT_AS_WAS = 2,  /* of a kept entry: each of its pages is as it was, there or not */
 };
 
 struct areas_header {

@@ -19,12 +19,14 @@
 #include "hook/hook.h"
 
 #include "hook/filters.h"
+#include "hook/flags.h"
 #include "hook/helper.h"
 #include "hook/late.h"
 #include "hook/pages.h"
 #include "hook/phases.h"
 #include "hook/smaps.h"
 #include "hook/splices.h"
+#include "hook/witness.h"
 #include "hook/written.h"
 
 #include <dlfcn.h>
@@ -93,6 +95,10 @@ void hook_say(enum hook_kind kind)
 	message.stale = hook.stale;
 	memcpy(message.moved, hook.moved, sizeof message.moved);
 	if (kind == HOOK_THAWED) {
+		if (witness_composed() || smaps_composed())
+			hook.used |= HOOK_FLAGS;
+		if (written_quickly())
+			hook.used |= HOOK_QUICK;
 		message.phases = phases_seen();
 		message.plain = hook.shortcuts & ~hook.used;
 	}
@@ -215,6 +221,8 @@ static void prepare_shortcuts(void)
 {
 	if ((hook.shortcuts & (HOOK_SPLICES | HOOK_SMAPS)) != 0 && !helper_start())
 		return;
+	if ((hook.shortcuts & HOOK_FLAGS) != 0)
+		flags_load((int)number_from(HOOK_ENV_AREAS), hook.kdat);
 	long images = number_from(HOOK_ENV_IMAGES), bytes = number_from(HOOK_ENV_PAGES_BYTES);
 	const char *pages = getenv(HOOK_ENV_PAGES);
 	if ((hook.shortcuts & HOOK_PAGES) != 0 && images >= 0 && pages != NULL && bytes > 0)
@@ -322,6 +330,8 @@ static void after_detach(void)
 		_exit(1); /* ftdump must not take the images */
 	written_save();
 	filters_save();
+	smaps_learn();
+	flags_save();
 }
 
 /* Tasks that were seized one by one. With more than that, one that ends meanwhile makes the dump fail. */

@@ -41,7 +41,9 @@ enum hook_shortcut {
 	HOOK_SMAPS = 1 << 2,   /* smaps is read by a thread beside CRIU */
 	HOOK_MARK = 1 << 3,    /* the gate is marked while CRIU lists namespaces */
 	HOOK_LATE = 1 << 4,    /* what can be compared afterwards is read before the freeze */
-	HOOK_SHORTCUTS = HOOK_SPLICES | HOOK_PAGES | HOOK_SMAPS | HOOK_MARK | HOOK_LATE,
+	HOOK_FLAGS = 1 << 5,   /* smaps is put together from maps and the kernel's own flags */
+	HOOK_QUICK = 1 << 6,   /* of a tracked area only what was written is asked for */
+	HOOK_SHORTCUTS = HOOK_SPLICES | HOOK_PAGES | HOOK_SMAPS | HOOK_MARK | HOOK_LATE | HOOK_FLAGS | HOOK_QUICK,
 };
 
 enum { HOOK_MOVED_BYTES = 32 };
@@ -67,6 +69,7 @@ struct hook_message {
 #define HOOK_ENV_WARM "FTHOOK_WARM"         /* make memory present before parking */
 #define HOOK_ENV_SEND_WINDOW "FTHOOK_SEND_WINDOW" /* restore: give a socket a send window and a segment size before it sends */
 #define HOOK_ENV_SHORTCUTS "FTHOOK_SHORTCUTS" /* sum of enum hook_shortcut */
+#define HOOK_ENV_AREAS "FTHOOK_AREAS"       /* with HOOK_FLAGS: descriptor of an iterator over the target's areas (vma/link.h) */
 #define HOOK_ENV_IMAGES "FTHOOK_IMAGES"     /* with HOOK_PAGES: descriptor of the images' directory */
 #define HOOK_ENV_PAGES "FTHOOK_PAGES"       /* with HOOK_PAGES: name of the image, and */
 #define HOOK_ENV_PAGES_BYTES "FTHOOK_PAGES_BYTES" /* with HOOK_PAGES: memory to set aside */

@@ -3,12 +3,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "hook/flags.h"
 #include "hook/helper.h"
 
 enum { TEXT_BYTES = 16 << 10 }; /* above the longest line, and the page that the kernel gives at once */
@@ -19,6 +21,9 @@ static struct {
 	char text[TEXT_BYTES];
 	int memory;
 	bool ready, begun, whole;
+	bool composed, viewed;
+	struct flags_view view;
+	char *composition;
 } state = { .directory = -1, .memory = -1 };
 
 static bool wanted(const char *line, size_t length)
@@ -80,9 +85,24 @@ static bool copy_filtered(int from)
 	}
 }
 
+/* Without a look at pages, if all flags are known by name. */
+static bool compose(void)
+{
+	state.viewed = state.composition != NULL && flags_see(state.directory, &state.view);
+	size_t length = state.viewed ? flags_compose(&state.view, state.composition, 2 * state.view.room) : 0;
+	state.composed = length > 0 && write_all(state.composition, length) && lseek(state.memory, 0, SEEK_SET) == 0;
+	if (!state.composed && length > 0 && (ftruncate(state.memory, 0) != 0 || lseek(state.memory, 0, SEEK_SET) != 0))
+		state.viewed = false;
+	return state.composed;
+}
+
 static void read_smaps(const struct job *job)
 {
 	(void)job;
+	if (compose()) {
+		state.whole = true;
+		return;
+	}
 	/* Opened now: an open one is of the memory that the task had then, before an exec for instance. */
 	int fd = (int)syscall(SYS_openat, state.directory, "smaps", O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
@@ -98,6 +118,10 @@ bool smaps_prepare(pid_t pid)
 	/* Kept open, it keeps its inode's number: by that we know it when CRIU opens it. */
 	state.directory = (int)syscall(SYS_openat, AT_FDCWD, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	state.memory = (int)syscall(SYS_memfd_create, "smaps", MFD_CLOEXEC);
+	if (flags_can() && flags_see_all(state.directory, &state.view) && flags_room(&state.view, state.view.length))
+		state.composition = malloc(2 * state.view.room);
+	if (state.composition != NULL)
+		memset(state.composition, 0, 2 * state.view.room); /* made present */
 	state.ready = state.directory >= 0 && fstat(state.directory, &state.folder) == 0 && state.memory >= 0;
 	return state.ready;
 }
@@ -120,4 +144,22 @@ int smaps_open(int directory, const char *path)
 	if (!state.whole)
 		return -1;
 	return (int)syscall(SYS_fcntl, state.memory, F_DUPFD, 0);
+}
+
+bool smaps_composed(void)
+{
+	return state.composed;
+}
+
+void smaps_learn(void)
+{
+	if (!state.viewed || state.composed || !state.whole)
+		return;
+	off_t length = lseek(state.memory, 0, SEEK_END);
+	char *text = length < 0 ? NULL : malloc((size_t)length + 1);
+	if (text != NULL && pread(state.memory, text, (size_t)length, 0) == (ssize_t)length) {
+		text[length] = 0;
+		flags_learn(&state.view, text);
+	}
+	free(text);
 }

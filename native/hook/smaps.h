@@ -16,6 +16,11 @@ void smaps_begin(void);
 /* In place of openat(directory, "smaps"): a descriptor, or -1 when it is another task's, or was not read. */
 int smaps_open(int directory, const char *path);
 
+/* Whether it was put together from what is known of flags (hook/flags.h). */
+bool smaps_composed(void);
+/* After the thaw: what was read of flags is known from now on. */
+void smaps_learn(void);
+
 /* What CRIU reads of it, in place; returns the new length. Pure. */
 size_t smaps_filter(char *text, size_t length);
 

@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "hook/flags.h"
 #include "hook/smaps.h"
 
 enum {
@@ -23,7 +24,7 @@ enum {
 	TEXT_BYTES = 16 << 10,
 };
 
-enum rule { RULE_SAME, RULE_STAT, RULE_STATUS, RULE_SMAPS };
+enum rule { RULE_SAME, RULE_STAT, RULE_STATUS, RULE_SMAPS, RULE_COMPOSED };
 
 struct text {
 	char path[64]; /* from the process's folder, or absolute */
@@ -63,6 +64,7 @@ static struct {
 	struct page_region *region, *region_now;
 	long regions;
 	pid_t current; /* whose folder CRIU opened last */
+	struct flags_view areas, areas_now; /* where flags_can() */
 } state = { .folder = -1, .list_fd = -1 };
 
 static int open_at(int folder, const char *path, int flags)
@@ -161,6 +163,24 @@ static int give(const struct text *text)
 	return fd;
 }
 
+/* Instead of smaps, if all flags are known by name. */
+static ssize_t compose_smaps(struct text *text)
+{
+	if (!flags_see_all(state.folder, &state.areas) || !flags_room(&state.areas_now, state.areas.length))
+		return -1;
+	size_t room = state.areas.room * 2;
+	text->seen = malloc(room);
+	size_t length = text->seen == NULL ? 0 : flags_compose(&state.areas, text->seen, room);
+	if (length == 0) {
+		free(text->seen);
+		text->seen = NULL;
+		return -1;
+	}
+	text->rule = RULE_COMPOSED;
+	text->room = room;
+	return (ssize_t)length;
+}
+
 static enum witness_answer take(const char *path, enum rule rule, int *fd)
 {
 	if (state.texts == TEXTS_MAX)
@@ -170,7 +190,9 @@ static enum witness_answer take(const char *path, enum rule rule, int *fd)
 	if ((size_t)snprintf(text->path, sizeof text->path, "%s", path) >= sizeof text->path)
 		return WITNESS_UNKNOWN;
 	text->rule = rule;
-	ssize_t length = read_text(text, &text->seen, &text->room, true);
+	ssize_t length = rule == RULE_SMAPS && flags_can() ? compose_smaps(text) : -1;
+	if (length < 0)
+		length = read_text(text, &text->seen, &text->room, true);
 	text->now = length < 0 ? NULL : malloc(text->room);
 	if (text->now == NULL) {
 		free(text->seen);
@@ -379,40 +401,10 @@ static const char *check_descriptors(void)
 	return NULL;
 }
 
-/* The line of an area that is CRIU's parasite's. */
-static bool is_parasite(const char *line)
-{
-	static const char name[] = "/memfd:CRIUMFD";
-	const char *slash = strchr(line, '/');
-	return slash != NULL && slash < line + strcspn(line, "\n") && strncmp(slash, name, sizeof name - 1) == 0;
-}
-
-static const char *next_line(const char *at)
-{
-	at += strcspn(at, "\n");
-	return at + (*at == '\n');
-}
-
-bool witness_same_areas(const char *before, const char *after)
-{
-	while (*before != 0 || *after != 0) {
-		size_t line = (size_t)(next_line(before) - before);
-		if (line > 0 && strncmp(before, after, line) == 0) {
-			before += line;
-			after += line;
-		} else if (is_parasite(after)) {
-			after = next_line(after);
-			if (*after == 'V')
-				after = next_line(after);
-		} else {
-			return false;
-		}
-	}
-	return true;
-}
-
 static bool same_text(struct text *text)
 {
+	if (text->rule == RULE_COMPOSED)
+		return flags_see(state.folder, &state.areas_now) && flags_same(&state.areas, &state.areas_now);
 	ssize_t length = read_text(text, &text->now, &text->room, false);
 	if (length < 0)
 		return false;
@@ -421,9 +413,7 @@ static bool same_text(struct text *text)
 		return witness_same_stat(text->seen, text->now);
 	case RULE_STATUS:
 		return witness_same_status(text->seen, text->now);
-	case RULE_SMAPS:
-		return witness_same_areas(text->seen, text->now);
-	case RULE_SAME:
+	default:
 		break;
 	}
 	return (size_t)length == text->length && memcmp(text->seen, text->now, text->length) == 0;
@@ -446,6 +436,11 @@ static const char *check_scan(void)
 	return same ? NULL : "guard pages";
 }
 
+static bool is_of_areas(const struct text *text)
+{
+	return text->rule == RULE_SMAPS || text->rule == RULE_COMPOSED;
+}
+
 const char *witness_check_others(void)
 {
 	const char *moved = check_threads();
@@ -457,7 +452,7 @@ const char *witness_check_others(void)
 	if (moved == NULL && (!read_spaces(space) || memcmp(space, state.space, sizeof space) != 0))
 		moved = "namespaces";
 	for (size_t i = 0; moved == NULL && i < state.texts; i++)
-		if (state.text[i].rule != RULE_SMAPS && !same_text(&state.text[i]))
+		if (!is_of_areas(&state.text[i]) && !same_text(&state.text[i]))
 			moved = state.text[i].path;
 	if (state.files > FILES_MAX)
 		return "too many mapped files";
@@ -471,10 +466,25 @@ const char *witness_check_others(void)
 
 const char *witness_check_areas(void)
 {
-	for (size_t i = 0; i < state.texts; i++)
-		if (state.text[i].rule == RULE_SMAPS && !same_text(&state.text[i]))
+	for (size_t i = 0; i < state.texts; i++) {
+		struct text *text = &state.text[i];
+		if (!is_of_areas(text))
+			continue;
+		if (!same_text(text))
 			return "memory areas";
+		/* The next dump need not read it. */
+		if (text->rule == RULE_SMAPS && flags_see(state.folder, &state.areas_now))
+			flags_learn(&state.areas_now, text->now);
+	}
 	return NULL;
+}
+
+bool witness_composed(void)
+{
+	for (size_t i = 0; i < state.texts; i++)
+		if (state.text[i].rule == RULE_COMPOSED)
+			return true;
+	return false;
 }
 
 /* ---- rules ---- */

@@ -40,11 +40,11 @@ bool witness_scan(const struct pm_scan_arg *asked, const struct pm_scan_arg *ans
  * another thread than the others. */
 const char *witness_check_areas(void);
 const char *witness_check_others(void);
+/* Whether smaps was put together from what is known of flags (hook/flags.h). */
+bool witness_composed(void);
 
 /* Pure. Whether two texts of /proc/PID/stat, or of .../status, say the same of what CRIU reads there. */
 bool witness_same_stat(const char *before, const char *after);
 bool witness_same_status(const char *before, const char *after);
-/* The same of two lists of areas, each with its flags; in the second there may be areas of CRIU's parasite. */
-bool witness_same_areas(const char *before, const char *after);
 
 #endif

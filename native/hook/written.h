@@ -2,8 +2,12 @@
 #ifndef FT_HOOK_WRITTEN_H
 #define FT_HOOK_WRITTEN_H
 
+#include <stdbool.h>
+
 /* Before the freeze: reads the list of tracked areas, if ftdump has left one, and makes room. */
 void written_load(void);
+/* Whether all areas that have been tracked before were looked through by the kernel's quick scan. */
+bool written_quickly(void);
 /* After the thaw: tells ftdump what CRIU was not told of. */
 void written_save(void);
 

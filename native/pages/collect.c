@@ -148,6 +148,12 @@ static int check_kept(struct collector *c, const struct pages_set *set, const st
 	return 0;
 }
 
+/* What has not changed at all may have pages that were never there, but not without an epoch before this one. */
+static int check_base(struct collector *c, const struct pages_set *set, const struct area *kept)
+{
+	return set != NULL ? 0 : misfit(c, kept->pid, kept->start, "it is called unchanged, and there is no epoch before");
+}
+
 /* The union of what was dumped and what was kept. */
 static int list_alive(struct collector *c, const struct source *source, const struct pages_set *base)
 {
@@ -171,7 +177,8 @@ static int list_alive(struct collector *c, const struct source *source, const st
 				continue;
 			if (more > 0 && area->start > entry.address)
 				break;
-			if (check_kept(c, base, area) != 0 || add_alive(c, area->start, area->end) != 0)
+			bool as_was = (area->flags & KEPT_AS_WAS) != 0;
+			if ((as_was ? check_base(c, base, area) : check_kept(c, base, area)) != 0 || add_alive(c, area->start, area->end) != 0)
 				return -1;
 		}
 		if (more == 0)
@@ -299,33 +306,67 @@ static int take_pages(struct collector *c, struct pages_set *set, const struct s
 	return end_run(c);
 }
 
+/* The kept range that this address is in, or NULL; *at goes on with it. */
+static const struct area *kept_at(const struct collector *c, uint64_t id, uint64_t address, size_t *at)
+{
+	const struct area *kept = c->in->kept;
+	while (*at < c->in->kept_count &&
+	       (kept[*at].pid < id || (kept[*at].pid == id && (kept[*at].end <= address || (kept[*at].flags & KEPT_LOST)))))
+		(*at)++;
+	return *at < c->in->kept_count && kept[*at].pid == id && kept[*at].start <= address ? &kept[*at] : NULL;
+}
+
+static void is_wrong(struct collector *c, const struct source *source, uint64_t address, const char *what)
+{
+	c->stats->wrong++;
+	(void)misfit(c, source->id, address, what);
+}
+
+/* A page that no epoch has reads as zeros. */
+static void verify_page(struct collector *c, const struct source *source, const struct pages_set *base, const struct area *area,
+			uint64_t address, const uint8_t *bytes)
+{
+	struct page_state had;
+	bool known = base != NULL && pages_get(c->in->base, base, address, &had);
+	if (known ? !hash_equal(had.hash, hash_block(c->in->key, bytes, PAGE_BYTES)) : !(area->flags & KEPT_AS_WAS) || !is_zero(bytes))
+		is_wrong(c, source, address, "it is called unchanged, and has changed");
+}
+
+/* `from` to `to` is not in the images. What was there before is gone, which must have been told. */
+static void verify_gap(struct collector *c, const struct source *source, const struct pages_set *base, uint64_t from, uint64_t to,
+		       size_t kept)
+{
+	static const uint8_t zeros[PAGE_BYTES];
+	struct block_hash zero = hash_block(c->in->key, zeros, PAGE_BYTES);
+	struct pages_run run;
+	struct page_state had;
+	for (uint64_t at = from; base != NULL && at < to && pages_next_run(base, at, &run) && run.from < to; at = run.to)
+		for (uint64_t page = run.from > from ? run.from : from; page < run.to && page < to; page += PAGE_BYTES) {
+			const struct area *area = kept_at(c, source->id, page, &kept);
+			if (area != NULL && (area->flags & KEPT_AS_WAS) && pages_get(c->in->base, base, page, &had) &&
+			    !hash_equal(had.hash, zero))
+				is_wrong(c, source, page, "it is called unchanged, and is gone");
+		}
+}
+
 /* Whatever was kept from CRIU is in the images all the same, and must be what it was. */
-static int verify_kept(struct collector *c, const struct source *source, const struct pages_set *base)
+static void verify_kept(struct collector *c, const struct source *source, const struct pages_set *base)
 {
 	struct pagemap_reader entries = source->entries;
 	struct pagemap_entry entry;
 	const uint8_t *bytes = source->pages.bytes;
 	size_t kept = 0;
-	while (pagemap_next(&entries, &entry) > 0)
+	uint64_t end = 0;
+	while (pagemap_next(&entries, &entry) > 0) {
+		verify_gap(c, source, base, end, entry.address, kept);
 		for (uint64_t i = 0; i < entry.pages; i++, bytes += PAGE_BYTES) {
-			uint64_t address = entry.address + i * PAGE_BYTES;
-			struct page_state had;
-			while (kept < c->in->kept_count &&
-			       (c->in->kept[kept].pid < source->id ||
-				(c->in->kept[kept].pid == source->id &&
-				 (c->in->kept[kept].end <= address || (c->in->kept[kept].flags & KEPT_LOST)))))
-				kept++;
-			if (kept == c->in->kept_count || c->in->kept[kept].pid != source->id)
-				return 0;
-			if (c->in->kept[kept].start > address)
-				continue;
-			if (base == NULL || !pages_get(c->in->base, base, address, &had) ||
-			    !hash_equal(had.hash, hash_block(c->in->key, bytes, PAGE_BYTES))) {
-				c->stats->wrong++;
-				(void)misfit(c, source->id, address, "it is called unchanged, and has changed");
-			}
+			const struct area *area = kept_at(c, source->id, entry.address + i * PAGE_BYTES, &kept);
+			if (area != NULL)
+				verify_page(c, source, base, area, entry.address + i * PAGE_BYTES, bytes);
 		}
-	return 0;
+		end = entry.address + entry.pages * PAGE_BYTES;
+	}
+	verify_gap(c, source, base, end, PAGES_ADDRESS_END, kept);
 }
 
 static int write_end(struct collector *c, const struct pages_set *set)
@@ -348,8 +389,8 @@ static int collect_source(struct collector *c, const struct source *source)
 	if (set == NULL || epoch_record(c->in->writer, PAGES_SET, head, sizeof head, NULL, 0) != 0 ||
 	    list_alive(c, source, base) != 0)
 		return -1;
-	if (c->in->verify && verify_kept(c, source, base) != 0)
-		return -1;
+	if (c->in->verify)
+		verify_kept(c, source, base);
 	return drop_dead(c, set) != 0 || take_pages(c, set, source) != 0 ? -1 : write_end(c, set);
 }
 

@@ -216,7 +216,7 @@ static pid_t spawn(struct restore *self, int *pidfd, const char **stage)
 				      "PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL };
 	const struct enter_spawn how = {
 		.container = &self->container, .toolkit = &self->toolkit,
-		.images = self->images, .work = self->work, .kdat = self->kdat, .socket = -1,
+		.images = self->images, .work = self->work, .kdat = self->kdat, .socket = -1, .areas = -1,
 		.stdio = { self->stdio[0], self->stdio[1], self->stdio[2] },
 		.join_cgroups = true, .first_pid = choose_first_pid(self->images),
 		.arguments = arguments, .environment = environment,

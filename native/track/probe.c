@@ -7,12 +7,14 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "hook/pagemap_scan.h"
 #include "track/tracker.h"
 
 #define PAGES 4u
+enum { TABLE_PAGES = 512, TOLD_MAX = 8 };
 
 struct probe {
 	int fd, pagemap;
@@ -89,4 +91,84 @@ int track_probe(char *why, size_t size)
 	if (p.pagemap >= 0)
 		close(p.pagemap);
 	return result;
+}
+
+/* ---- the quick scan ---- */
+
+/* Before Linux 6.14 it took some pages that are swapped out for marked ones. That cannot be tried without making the host swap. */
+static bool is_mended(void)
+{
+	struct utsname name;
+	int major = 0, minor = 0;
+	return uname(&name) == 0 && sscanf(name.release, "%d.%d", &major, &minor) == 2 && (major > 6 || (major == 6 && minor >= 14));
+}
+
+/* Whether of `pages` from the table's first on exactly those are told of whose bits are set. */
+static bool tells_of(const struct probe *p, unsigned pages, unsigned bits)
+{
+	struct page_region region[TOLD_MAX];
+	struct pm_scan_arg scan = {
+		.size = sizeof scan, .flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
+		.start = (uintptr_t)p->bytes, .end = (uintptr_t)p->bytes + pages * p->page_bytes,
+		.vec = (uintptr_t)region, .vec_len = TOLD_MAX, .category_mask = PAGE_IS_WRITTEN, .return_mask = PAGE_IS_WRITTEN,
+	};
+	unsigned told = 0;
+	long regions = ioctl(p->pagemap, PAGEMAP_SCAN, &scan);
+	for (long i = 0; i < regions; i++)
+		for (uint64_t at = region[i].start; at < region[i].end; at += p->page_bytes)
+			told |= at - scan.start < 32 * p->page_bytes ? 1u << (at - scan.start) / p->page_bytes : 0;
+	return regions >= 0 && told == bits;
+}
+
+static bool first_is_marked(const struct probe *p)
+{
+	uint64_t entry = 0;
+	off_t at = (off_t)((uintptr_t)p->bytes / p->page_bytes * sizeof entry);
+	return pread(p->pagemap, &entry, sizeof entry, at) == (ssize_t)sizeof entry && (entry >> 57 & 1) != 0;
+}
+
+/* In one page table: pages that are written, dropped, written again, read where there is none, and the table given up as a whole. */
+static bool is_right(const struct probe *p)
+{
+	enum { SOME = 8 };
+	const volatile uint8_t *read_only = p->bytes + 10 * p->page_bytes;
+	memset(p->bytes, 1, SOME * p->page_bytes);
+	if (track_register(p->fd, (uintptr_t)p->bytes, (uintptr_t)p->bytes + TABLE_PAGES * p->page_bytes) != 0)
+		return false;
+	if (!tells_of(p, SOME, 0xff) || !tells_of(p, SOME, 0) || !tells_of(p, 16, 0xff00) || !tells_of(p, 16, 0))
+		return false;
+	p->bytes[2 * p->page_bytes] = 2;
+	if (madvise(p->bytes + 3 * p->page_bytes, p->page_bytes, MADV_DONTNEED) != 0 || !tells_of(p, SOME, 1 << 2 | 1 << 3))
+		return false;
+	p->bytes[3 * p->page_bytes] = 3;
+	p->bytes[9 * p->page_bytes] = 9;
+	(void)*read_only;
+	if (!tells_of(p, 16, 1 << 3 | 1 << 9) || !tells_of(p, 16, 0) || !first_is_marked(p))
+		return false;
+	if (madvise(p->bytes, TABLE_PAGES * p->page_bytes, MADV_DONTNEED) != 0)
+		return false;
+	return !first_is_marked(p) || tells_of(p, SOME, 0xff);
+}
+
+bool track_probe_quick(void)
+{
+	struct probe p = { .page_bytes = (size_t)sysconf(_SC_PAGESIZE) };
+	size_t table_bytes = TABLE_PAGES * p.page_bytes;
+	if (!is_mended())
+		return false;
+	p.fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+	p.pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint8_t *room = mmap(NULL, 2 * table_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	bool right = p.fd >= 0 && p.pagemap >= 0 && room != MAP_FAILED && track_negotiate(p.fd) == 0;
+	if (right) {
+		p.bytes = room + (table_bytes - (uintptr_t)room % table_bytes) % table_bytes;
+		right = madvise(room, 2 * table_bytes, MADV_NOHUGEPAGE) == 0 && is_right(&p);
+	}
+	if (room != MAP_FAILED)
+		munmap(room, 2 * table_bytes);
+	if (p.fd >= 0)
+		close(p.fd);
+	if (p.pagemap >= 0)
+		close(p.pagemap);
+	return right;
 }

@@ -36,6 +36,7 @@ struct tracker {
 	enum track_mode mode;
 	char why[TRACK_WHY_BYTES]; /* of TRACK_FULL */
 	bool verify;
+	bool quick; /* the kernel's quick scan is right */
 	bool doubt; /* the next dump is whole: marks were lost */
 	struct track_process *process;
 	size_t count, room;
@@ -45,6 +46,8 @@ struct tracker {
 
 /* Whether this kernel finds written pages, by trying (track/probe.c): 0, or errno and why not. */
 int track_probe(char *why, size_t size);
+/* Whether this kernel's quick scan, which looks at marks alone, tells of pages that are gone too. */
+bool track_probe_quick(void);
 void track_open(struct tracker *tracker, enum track_mode mode, bool verify);
 void track_close(struct tracker *tracker);
 

@@ -55,23 +55,6 @@ TEST(a_status_tells_of_parents_filters_and_pending_stops)
 	CHECK(!witness_same_status(before, ""));
 }
 
-#define AREA_1 "7f00-7f10 rw-p 0000 00:00 0 \nVmFlags: rd wr\n"
-#define AREA_2 "7f20-7f30 r-xp 0000 fe:00 7 /bin/x\nVmFlags: rd ex\n"
-#define PARASITE "7f18-7f1a rwxs 0000 00:01 9 /memfd:CRIUMFD:x (deleted)\nVmFlags: rd wr ex\n"
-
-TEST(areas_are_the_same_but_for_the_parasite)
-{
-	CHECK(witness_same_areas(AREA_1 AREA_2, AREA_1 AREA_2));
-	CHECK(witness_same_areas(AREA_1 AREA_2, AREA_1 PARASITE AREA_2));
-	CHECK(witness_same_areas(AREA_1 AREA_2, PARASITE AREA_1 AREA_2 PARASITE));
-	CHECK(witness_same_areas(AREA_1 PARASITE AREA_2, AREA_1 PARASITE AREA_2));
-	CHECK(!witness_same_areas(AREA_1 AREA_2, AREA_1));
-	CHECK(!witness_same_areas(AREA_1, AREA_1 AREA_2));
-	CHECK(!witness_same_areas(AREA_1 AREA_2, AREA_2 AREA_1));
-	CHECK(!witness_same_areas("7f00-7f10 rw-p 0000 00:00 0 \nVmFlags: rd wr\n", "7f00-7f10 rw-p 0000 00:00 0 \nVmFlags: rd wr dc\n"));
-	CHECK(!witness_same_areas(AREA_1 PARASITE AREA_2, AREA_1 AREA_2));
-}
-
 struct reply {
 	struct nlmsghdr head;
 	struct inet_diag_msg socket;
@@ -134,7 +117,6 @@ int main(void)
 	RUN(a_stat_of_a_stopped_task_is_that_of_a_running_one);
 	RUN(a_stat_with_another_name_start_or_layout_is_another);
 	RUN(a_status_tells_of_parents_filters_and_pending_stops);
-	RUN(areas_are_the_same_but_for_the_parasite);
 	RUN(a_connection_may_have_moved_data_but_not_its_state);
 	RUN(who_waits_to_be_accepted_counts);
 	RUN(hostile_replies_end_the_reading);

@@ -77,7 +77,11 @@ describe.runIf(usable)("memory that comes later", () => {
   }
 
   /** The fill would take minutes. */
-  async function bringBack(images: string, paceMs: number): Promise<[Sandbox, RestoreResult]> {
+  async function bringBack(
+    images: string,
+    paceMs: number,
+    environment: NodeJS.ProcessEnv = {},
+  ): Promise<[Sandbox, RestoreResult]> {
     const sandbox = await enter();
     const result = await restore({
       program: join(nativeDir, "bin/ftrestore"),
@@ -89,7 +93,7 @@ describe.runIf(usable)("memory that comes later", () => {
       kdat: join(folder, "kdat"),
       subject: "churn",
       timeoutMs: 20_000,
-      environment: { ...process.env, FTFEED_PACE_MS: String(paceMs) },
+      environment: { ...process.env, FTFEED_PACE_MS: String(paceMs), ...environment },
     });
     return [sandbox, result];
   }
@@ -129,6 +133,17 @@ describe.runIf(usable)("memory that comes later", () => {
     process.kill(feederPid, "SIGKILL");
     await ends(sandbox);
     expect(await state()).toMatch(/^fail code=feeder-died /);
+  });
+
+  it("ends the application when its feeder hangs", { timeout: 30_000 }, async () => {
+    const [sandbox, { feederPid }] = await bringBack(await checkpoint(), 500, {
+      FTFEED_HANG_LOOKS: "600", // three seconds
+    });
+    await sandbox.countsBeyond(sandbox.counted() + 3);
+    expect(await isRunning(sandbox)).toBe(true);
+    process.kill(feederPid, "SIGSTOP");
+    await vi.waitFor(async () => expect(await state()).toMatch(/^fail code=feeder-hung /), 10_000);
+    await ends(sandbox);
   });
 
   it("ends the application when the guard is killed", { timeout: 30_000 }, async () => {

@@ -171,6 +171,8 @@ enum feed_outcome feed_run(struct feed *feed, struct epoch_error *e)
 	size_t room = 0;
 	enum feed_outcome outcome = FEED_FAILED;
 	for (;;) {
+		if (feed->turns != NULL)
+			(*feed->turns)++;
 		if (feed->finished && feed->spaces == 0) {
 			outcome = FEED_DONE;
 			break;
@@ -188,7 +190,7 @@ enum feed_outcome feed_run(struct feed *feed, struct epoch_error *e)
 		size_t spaces = feed->spaces;
 		for (size_t i = 0; i < spaces; i++)
 			ready[FIXED + i] = (struct pollfd){ .fd = feed->space[i].fd, .events = POLLIN };
-		if (poll(ready, FIXED + spaces, feed->finished ? feed->pace_ms : IDLE_MS) < 0 && errno != EINTR) {
+		if (poll(ready, FIXED + spaces, feed->finished && feed->pace_ms < IDLE_MS ? feed->pace_ms : IDLE_MS) < 0 && errno != EINTR) {
 			epoch_fail(e, "io", errno, "poll");
 			break;
 		}

@@ -22,6 +22,7 @@ struct feed {
 	struct space *space;
 	size_t spaces, room;
 	struct feed_counts counts;
+	_Atomic uint64_t *turns;    /* counted up each time round, at least once a second, for the guard to see; or NULL */
 };
 
 enum feed_outcome {

@@ -9,6 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+enum { LOOK_US = 5000 };
+
 void guard_harden(void)
 {
 	sigset_t all;
@@ -27,6 +29,28 @@ pid_t guard_split(int *pidfd)
 	if (*pidfd < 0)
 		return -1;
 	return (pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL);
+}
+
+/* By looks, not by a clock: while this host stands still, neither of the two goes on. */
+int guard_watch(pid_t feeder, const _Atomic uint64_t *turns, unsigned looks_max, bool *hung)
+{
+	uint64_t seen = *turns;
+	int status = 0;
+	*hung = false;
+	for (unsigned looks = 0; !*hung;) {
+		pid_t ended = waitpid(feeder, &status, WNOHANG);
+		if (ended == feeder)
+			return status;
+		usleep(LOOK_US);
+		uint64_t now = *turns;
+		looks = now == seen ? looks + 1 : 0;
+		seen = now;
+		*hung = looks >= looks_max;
+	}
+	(void)kill(feeder, SIGKILL); /* our own child, not waited for: it cannot be another */
+	while (waitpid(feeder, &status, 0) < 0 && errno == EINTR)
+		;
+	return status;
 }
 
 /* Inside: of the whole namespace only the first process and this one are spared. */

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -25,7 +26,7 @@
 
 #define SOCKET_NAME "lazy-pages.socket" /* CRIU's */
 
-enum { EXIT_ABORTED = 3 };
+enum { EXIT_ABORTED = 3, HANG_LOOKS = 2000 /* of guard_watch(): ten seconds */ };
 
 struct options {
 	pid_t init_pid;
@@ -164,15 +165,23 @@ static _Noreturn void run_feeder(void)
 	_exit(1);
 }
 
+/* A slice of 128 KiB or a message takes less than a second, from whatever disk. */
+static unsigned looks_max(void)
+{
+	const char *text = getenv("FTFEED_HANG_LOOKS"); /* for tests */
+	return text == NULL ? HANG_LOOKS : (unsigned)atoi(text);
+}
+
 static int run_guard(pid_t feeder)
 {
-	int status = 0;
-	while (waitpid(feeder, &status, 0) < 0 && errno == EINTR)
-		;
+	bool hung;
+	int status = guard_watch(feeder, feed.turns, looks_max(), &hung);
 	(void)unlinkat(work, SOCKET_NAME, 0);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
-	if (WIFSIGNALED(status))
+	if (hung)
+		keep_failure("feeder-hung", ETIMEDOUT, "it has not moved for ten seconds");
+	else if (WIFSIGNALED(status))
 		keep_failure("feeder-died", 0, strsignal(WTERMSIG(status)));
 	/* For ever, rather than let go: the container's end ends it. */
 	while (guard_end_application(pid_namespace) != 0)
@@ -198,7 +207,9 @@ static int start(const struct options *options)
 	line_u64(&line, "pages", feed.list->pages);
 	line_end(&line);
 	keep_state(&line);
-	pid_t feeder = guard_split(&feed.guard);
+	void *turns = mmap(NULL, sizeof *feed.turns, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	feed.turns = turns;
+	pid_t feeder = turns == MAP_FAILED ? -1 : guard_split(&feed.guard);
 	if (feeder == 0) {
 		line_begin(&line, "ok");
 		line_u64(&line, "pages", feed.list->pages);

@@ -25,7 +25,7 @@ static struct {
 	size_t tasks;
 	bool on; /* this dump's freeze is late */
 	bool sockets_due; /* to be compared */
-	const char *areas_moved;
+	const char *memory_moved;
 } state;
 
 static long trace(int request, pid_t pid, uintptr_t address, uintptr_t data)
@@ -83,10 +83,10 @@ static bool await_stop(pid_t pid)
 	}
 }
 
-static void compare_areas(const struct job *job)
+static void compare_memory(const struct job *job)
 {
 	(void)job;
-	state.areas_moved = witness_check_areas();
+	state.memory_moved = witness_check_memory();
 }
 
 void late_freeze(void)
@@ -106,17 +106,17 @@ void late_freeze(void)
 	phase_enter(PHASE_CHECK);
 	/* While ftdump marks the gate. Only after it may CRIU put its parasite where it has seen an area; and beside it, on the other
 	 * core, the parasite waited 1.6 ms more for a thread that compared there. */
-	static const struct job areas = { .run = compare_areas };
-	if (!helper_post(&areas))
-		compare_areas(&areas);
+	static const struct job memory = { .run = compare_memory };
+	if (!helper_post(&memory))
+		compare_memory(&memory);
 	const char *moved = diag_check_local();
 	if (moved == NULL)
-		moved = witness_check_others();
+		moved = witness_check_tasks();
 	if (moved == NULL && !filters_same())
 		moved = "seccomp filters";
 	helper_finish();
 	if (moved == NULL)
-		moved = state.areas_moved;
+		moved = state.memory_moved;
 	if (moved != NULL)
 		give_up(moved);
 	phase_enter(PHASE_INFECT);

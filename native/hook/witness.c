@@ -441,7 +441,7 @@ static bool is_of_areas(const struct text *text)
 	return text->rule == RULE_SMAPS || text->rule == RULE_COMPOSED;
 }
 
-const char *witness_check_others(void)
+const char *witness_check_tasks(void)
 {
 	const char *moved = check_threads();
 	if (moved == NULL)
@@ -454,17 +454,22 @@ const char *witness_check_others(void)
 	for (size_t i = 0; moved == NULL && i < state.texts; i++)
 		if (!is_of_areas(&state.text[i]) && !same_text(&state.text[i]))
 			moved = state.text[i].path;
-	if (state.files > FILES_MAX)
-		return "too many mapped files";
-	for (size_t i = 0; moved == NULL && i < state.files; i++) {
-		struct mapped_file now;
-		if (!look_at(state.file[i].path, &now) || !same_file(&state.file[i], &now))
-			moved = "a mapped file";
-	}
-	return moved != NULL ? moved : check_scan();
+	return moved;
 }
 
-const char *witness_check_areas(void)
+static const char *check_files(void)
+{
+	if (state.files > FILES_MAX)
+		return "too many mapped files";
+	for (size_t i = 0; i < state.files; i++) {
+		struct mapped_file now;
+		if (!look_at(state.file[i].path, &now) || !same_file(&state.file[i], &now))
+			return "a mapped file";
+	}
+	return NULL;
+}
+
+static const char *check_areas(void)
 {
 	for (size_t i = 0; i < state.texts; i++) {
 		struct text *text = &state.text[i];
@@ -477,6 +482,14 @@ const char *witness_check_areas(void)
 			flags_learn(&state.areas_now, text->now);
 	}
 	return NULL;
+}
+
+const char *witness_check_memory(void)
+{
+	const char *moved = check_areas();
+	if (moved == NULL)
+		moved = check_files();
+	return moved != NULL ? moved : check_scan();
 }
 
 bool witness_composed(void)

@@ -36,10 +36,9 @@ void witness_entry(DIR *list, const char *name);
 /* A question about pages that CRIU has asked, with its answer. */
 bool witness_scan(const struct pm_scan_arg *asked, const struct pm_scan_arg *answered, long count);
 
-/* With the tasks stopped. NULL: all is as it was read; else what is not. The areas take the longest, and may be compared by
- * another thread than the others. */
-const char *witness_check_areas(void);
-const char *witness_check_others(void);
+/* With the tasks stopped. NULL: all is as it was read; else what is not. Each may be asked by a thread of its own. */
+const char *witness_check_tasks(void);
+const char *witness_check_memory(void);
 /* Whether smaps was put together from what is known of flags (hook/flags.h). */
 bool witness_composed(void);
 

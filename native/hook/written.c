@@ -7,9 +7,6 @@
  *    CRIU's about it is answered from that one finding, so asking twice gives the same answer.
  *  - An area that the kernel does not call tracked, in whole, is answered by the kernel itself: dumped whole.
  *  - What CRIU asks before the freeze (its feature probes) and everything that is not this one question passes through.
- *  - Quickly: the kernel is asked for nothing but what is written, which for each entry of a page table is a look at one bit. It tells
- *    of all entries that are not marked, so of pages that are gone too, and leaves a mark there; what it does not tell of is as it
- *    was. Only what is not mapped, and a page table that is gone as a whole, it passes over; so both are looked for.
  *  - What is kept from CRIU is told to ftdump, or nothing of it is: the file is written whole or not at all.
  */
 #include "hook/written.h"
@@ -35,49 +32,23 @@
 #include "hook/hook.h"
 #include "hook/late.h"
 #include "hook/pagemap_scan.h"
+#include "hook/scan.h"
 #include "hook/witness.h"
 
-enum { REGIONS_MAX = 32768, AREAS_MAX = 1 << 20, PAGE = 4096 };
-enum { TABLE_BYTES = 2 << 20 /* of addresses, in one page table */, NEAR_PAGES = 32 /* to walk over is cheaper than another call */ };
+enum { AREAS_MAX = 1 << 20 };
 #define QUICK_BYTES_MAX (64ull << 30) /* of an area */
-#define PAGEMAP_MARKED (1ull << 57)
-#define FINDINGS_BYTES_MAX (256u << 20) /* of address space; touched as far as it is used */
-#define FINDINGS_WARM_BYTES (1u << 20)
 
 /* What CRIU asks: pages that are there, but no zero pages and none of files. */
 static const uint64_t dump_inverted = PAGE_IS_PFNZERO | PAGE_IS_FILE;
 static const uint64_t dump_anyof = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
 
-/* An area with what was found in it: finding[first] to finding[first + count], ascending. */
-struct tracked_area {
-	struct area area;
-	bool lost;
-	size_t first, count;
-	bool quick;
-	size_t first_span, spans; /* what is as it was */
-};
-
 static struct {
 	bool loaded, verify, quick, slow; /* slow: an area that could have been looked through quickly was not */
 	struct tracked_area *area;
 	size_t areas;
-	struct page_region *finding;
-	size_t findings, findings_max;
-	struct page_region *span;
-	size_t spans;
-	struct page_region *room, *present; /* for one call */
 	uint32_t scanned[256];    /* pids whose areas have been scanned */
 	size_t pids;
 } written;
-
-static void *map_room(size_t bytes, size_t touched)
-{
-	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (at == MAP_FAILED)
-		return NULL;
-	memset(at, 0, touched);
-	return at;
-}
 
 /* The file's bytes, or NULL. */
 static struct area *read_areas(struct areas_header *header)
@@ -106,232 +77,15 @@ void written_load(void)
 	if (list == NULL)
 		return; /* every page is dumped, and ftdump sees that nothing was kept */
 	written.area = calloc(header.count + 1, sizeof *written.area);
-	written.finding = map_room(FINDINGS_BYTES_MAX, FINDINGS_WARM_BYTES);
-	written.room = map_room(REGIONS_MAX * sizeof *written.room, REGIONS_MAX * sizeof *written.room);
 	written.quick = (header.flags & AREAS_QUICK) != 0 && (hook.shortcuts & HOOK_QUICK) != 0;
-	if (written.quick) {
-		written.span = map_room(FINDINGS_BYTES_MAX, FINDINGS_WARM_BYTES);
-		written.present = map_room(REGIONS_MAX * sizeof *written.present, REGIONS_MAX * sizeof *written.present);
-		written.quick = written.span != NULL && written.present != NULL;
-	}
-	if (written.area != NULL && written.finding != NULL && written.room != NULL) {
+	if (written.area != NULL && scan_prepare(written.quick)) {
 		for (size_t i = 0; i < header.count; i++)
 			written.area[i].area = list[i];
 		written.areas = header.count;
-		written.findings_max = FINDINGS_BYTES_MAX / sizeof *written.finding;
 		written.verify = (header.flags & AREAS_VERIFY) != 0;
 		written.loaded = true;
 	}
 	free(list);
-}
-
-/* ---- scanning ---- */
-
-static bool note_finding(const struct page_region *region)
-{
-	if (written.findings == written.findings_max)
-		return false;
-	written.finding[written.findings++] = *region;
-	return true;
-}
-
-/*
- * How far a call has looked. The kernel gathers 512 regions at a time, and in walk_end leaves where it last stopped to hand some
- * over, though it has gone on: only when all the room was used does it say more than the regions themselves. Asked again from
- * there, it would call unwritten what the first call has just protected.
- */
-static uint64_t reached_by(const struct pm_scan_arg *ask, long count)
-{
-	if ((uint64_t)count < ask->vec_len)
-		return ask->end;
-	uint64_t last = ((const struct page_region *)(uintptr_t)ask->vec)[count - 1].end;
-	return ask->walk_end > last ? ask->walk_end : last;
-}
-
-/* One pass: what is there, whether it was written; and what was is protected again. */
-static bool scan_area(int pagemap, struct tracked_area *tracked)
-{
-	const struct area *area = &tracked->area;
-	/* Anonymous memory has no pages of files; not to ask for them spares the kernel a look at every page's struct. */
-	const uint64_t inverted = PAGE_IS_PFNZERO;
-	struct pm_scan_arg ask = {
-		.size = sizeof ask, .flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
-		.start = area->start, .end = area->end, .vec = (uintptr_t)written.room, .vec_len = REGIONS_MAX,
-		.category_inverted = inverted, .category_mask = inverted, .category_anyof_mask = dump_anyof,
-		.return_mask = dump_anyof | PAGE_IS_WRITTEN,
-	};
-	tracked->first = written.findings;
-	while (ask.start < area->end) {
-		long count = syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN, &ask);
-		if (count < 0)
-			return false;
-		for (long i = 0; i < count; i++)
-			if (!note_finding(&written.room[i]))
-				return false;
-		uint64_t reached = reached_by(&ask, count);
-		if (reached <= ask.start)
-			return false;
-		ask.start = reached;
-	}
-	tracked->count = written.findings - tracked->first;
-	return true;
-}
-
-/* ---- quickly ---- */
-
-static bool note_span(struct tracked_area *tracked, uint64_t from, uint64_t to)
-{
-	struct page_region *last = tracked->spans > 0 ? &written.span[written.spans - 1] : NULL;
-	if (last != NULL && last->end == from) {
-		last->end = to;
-		return true;
-	}
-	if (written.spans == written.findings_max)
-		return false;
-	written.span[written.spans++] = (struct page_region){ .start = from, .end = to };
-	tracked->spans++;
-	return true;
-}
-
-/* What is there of `regions`, which lie near each other: that is what CRIU is told of. */
-static bool note_present(int pagemap, const struct page_region *region, size_t regions)
-{
-	struct pm_scan_arg ask = {
-		.size = sizeof ask, .start = region[0].start, .end = region[regions - 1].end,
-		.vec = (uintptr_t)written.present, .vec_len = REGIONS_MAX, .category_inverted = PAGE_IS_PFNZERO,
-		.category_mask = PAGE_IS_PFNZERO, .category_anyof_mask = dump_anyof, .return_mask = dump_anyof,
-	};
-	size_t at = 0;
-	while (ask.start < ask.end) {
-		long count = syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN, &ask);
-		if (count < 0)
-			return false;
-		for (long i = 0; i < count; i++) {
-			const struct page_region *found = &written.present[i];
-			for (size_t k = at; k < regions && region[k].start < found->end; k++) {
-				struct page_region piece = *found;
-				if (region[k].end <= found->start) {
-					at = k + 1;
-					continue;
-				}
-				piece.start = region[k].start > piece.start ? region[k].start : piece.start;
-				piece.end = region[k].end < piece.end ? region[k].end : piece.end;
-				piece.categories |= PAGE_IS_WRITTEN;
-				if (!note_finding(&piece))
-					return false;
-			}
-		}
-		uint64_t reached = reached_by(&ask, count);
-		if (reached <= ask.start)
-			return false;
-		ask.start = reached;
-	}
-	return true;
-}
-
-static bool note_regions(int pagemap, const struct page_region *region, size_t regions)
-{
-	for (size_t from = 0, to; from < regions; from = to) {
-		for (to = from + 1; to < regions && region[to].start - region[to - 1].end <= NEAR_PAGES * PAGE; to++)
-			;
-		if (!note_present(pagemap, region + from, to - from))
-			return false;
-	}
-	return true;
-}
-
-static bool is_marked(int pagemap, uint64_t address)
-{
-	uint64_t entry = 0;
-	return syscall(SYS_pread64, pagemap, &entry, sizeof entry, address / PAGE * sizeof entry) == (long)sizeof entry &&
-	       (entry & PAGEMAP_MARKED) != 0;
-}
-
-/* The first page that is there; `to` if there is none, and 0 if it cannot be known. */
-static uint64_t first_present(int pagemap, uint64_t from, uint64_t to)
-{
-	struct page_region found;
-	struct pm_scan_arg ask = {
-		.size = sizeof ask, .start = from, .end = to, .vec = (uintptr_t)&found, .vec_len = 1, .max_pages = 1,
-		.category_inverted = PAGE_IS_PFNZERO, .category_mask = PAGE_IS_PFNZERO, .category_anyof_mask = dump_anyof,
-		.return_mask = dump_anyof,
-	};
-	long count = syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN, &ask);
-	return count < 0 ? 0 : count == 0 ? to : found.start;
-}
-
-/*
- * Nothing was told of `from` to `to`. Of each page table, the first page that was not told of is marked; or the table is gone as a
- * whole, and none of its pages is there.
- */
-static bool note_unwritten(int pagemap, struct tracked_area *tracked, uint64_t from, uint64_t to)
-{
-	while (from < to) {
-		uint64_t next = from / TABLE_BYTES * TABLE_BYTES + TABLE_BYTES;
-		next = next < to ? next : to;
-		bool first = from == tracked->area.start || from % TABLE_BYTES == 0;
-		if (first && !is_marked(pagemap, from)) {
-			uint64_t there = first_present(pagemap, from, to);
-			if (there < next)
-				return false; /* neither */
-			from = there == to ? to : there / TABLE_BYTES * TABLE_BYTES;
-		} else if (note_span(tracked, from, next)) {
-			from = next;
-		} else {
-			return false;
-		}
-	}
-	return true;
-}
-
-/* Whether all of it is memory, as it was when ftdump made the list. */
-static bool is_mapped(int maps, const struct area *area)
-{
-	for (uint64_t at = area->start; at < area->end;) {
-		struct procmap_query ask = { .size = sizeof ask, .query_addr = at };
-		if (syscall(SYS_ioctl, maps, PROCMAP_QUERY, &ask) != 0 || ask.vma_end <= at)
-			return false;
-		at = ask.vma_end;
-	}
-	return true;
-}
-
-static bool scan_quickly(int pagemap, int maps, struct tracked_area *tracked)
-{
-	const struct area *area = &tracked->area;
-	if (!is_mapped(maps, area))
-		return false;
-	struct pm_scan_arg ask = {
-		.size = sizeof ask, .flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
-		.start = area->start, .end = area->end, .vec = (uintptr_t)written.room, .vec_len = REGIONS_MAX,
-		.category_mask = PAGE_IS_WRITTEN, .return_mask = PAGE_IS_WRITTEN,
-	};
-	uint64_t told = area->start;
-	tracked->quick = true;
-	tracked->first = written.findings;
-	tracked->first_span = written.spans;
-	tracked->spans = 0;
-	while (ask.start < area->end) {
-		long count = syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN, &ask);
-		if (count < 0)
-			return false;
-		for (long i = 0; i < count; i++) {
-			if (!note_unwritten(pagemap, tracked, told, written.room[i].start))
-				return false;
-			told = written.room[i].end;
-		}
-		if (!written.verify && !note_regions(pagemap, written.room, (size_t)count))
-			return false;
-		uint64_t reached = reached_by(&ask, count);
-		if (reached <= ask.start)
-			return false;
-		ask.start = reached;
-	}
-	const struct page_region all = { .start = area->start, .end = area->end };
-	if (!note_unwritten(pagemap, tracked, told, area->end) || (written.verify && !note_present(pagemap, &all, 1)))
-		return false;
-	tracked->count = written.findings - tracked->first;
-	return true;
 }
 
 bool written_quickly(void)
@@ -343,7 +97,7 @@ bool written_quickly(void)
 
 static bool may_be_quick(const struct area *area)
 {
-	return written.quick && (area->flags & AREA_WHOLE) == 0 && area->end - area->start <= QUICK_BYTES_MAX;
+	return written.quick && (area->flags & (AREA_WHOLE | AREA_OF_FILE)) == 0 && area->end - area->start <= QUICK_BYTES_MAX;
 }
 
 /* The first area of a pid that ends beyond `address`. */
@@ -381,16 +135,17 @@ static void scan_process(int pagemap, uint32_t pid)
 	bool remembered = written.pids < sizeof written.scanned / sizeof *written.scanned;
 	if (remembered)
 		written.scanned[written.pids++] = pid;
-	int maps = written.quick ? open_maps(pid) : -1; /* else all areas count as lost */
+	int maps = open_maps(pid);
 	for (size_t at = area_at(pid, 0); has_area(at, pid); at++) {
 		struct tracked_area *tracked = &written.area[at];
-		size_t before = written.findings, spans_before = written.spans;
+		size_t before = scan_findings.count, spans_before = scan_spans.count;
 		bool quick = may_be_quick(&tracked->area);
-		written.slow |= !quick && (tracked->area.flags & AREA_WHOLE) == 0;
-		if (remembered && (quick ? scan_quickly(pagemap, maps, tracked) : scan_area(pagemap, tracked)))
+		written.slow |= !quick && (tracked->area.flags & (AREA_WHOLE | AREA_OF_FILE)) == 0;
+		bool known = remembered && ((tracked->area.flags & AREA_OF_FILE) == 0 || scan_is_mapped(maps, &tracked->area));
+		if (known && (quick ? scan_quickly(pagemap, maps, written.verify, tracked) : scan_plainly(pagemap, tracked)))
 			continue;
-		written.findings = before;
-		written.spans = spans_before;
+		scan_findings.count = before;
+		scan_spans.count = spans_before;
 		tracked->count = tracked->spans = 0;
 		tracked->lost = true;
 	}
@@ -415,7 +170,7 @@ struct answer {
 static bool answer_from_finding(struct answer *answer, const struct tracked_area *tracked, uint64_t end)
 {
 	for (size_t i = tracked->first; i < tracked->first + tracked->count; i++) {
-		struct page_region piece = written.finding[i];
+		struct page_region piece = scan_findings.at[i];
 		if (piece.end <= answer->reached || !is_told(tracked, &piece))
 			continue;
 		if (piece.start >= end)
@@ -448,7 +203,7 @@ static int answer_from_kernel(int pagemap, const struct pm_scan_arg *asked, stru
 		if (count < 0)
 			return -1;
 		answer->count += (size_t)count;
-		uint64_t reached = reached_by(&ask, count);
+		uint64_t reached = scan_reached(&ask, count);
 		if (reached <= answer->reached)
 			return -1;
 		answer->reached = reached;
@@ -568,12 +323,12 @@ static size_t list_kept(struct area *out)
 		if (tracked->lost)
 			out[count++] = (struct area){ tracked->area.pid, KEPT_LOST, tracked->area.start, tracked->area.end };
 		for (size_t i = tracked->first_span; i < tracked->first_span + tracked->spans; i++)
-			out[count++] = (struct area){ tracked->area.pid, KEPT_AS_WAS, written.span[i].start, written.span[i].end };
+			out[count++] = (struct area){ tracked->area.pid, KEPT_AS_WAS, scan_spans.at[i].start, scan_spans.at[i].end };
 		if ((tracked->area.flags & AREA_WHOLE) || tracked->quick)
 			continue;
 		for (size_t i = tracked->first; i < tracked->first + tracked->count; i++)
-			if (!(written.finding[i].categories & PAGE_IS_WRITTEN))
-				out[count++] = (struct area){ tracked->area.pid, 0, written.finding[i].start, written.finding[i].end };
+			if (!(scan_findings.at[i].categories & PAGE_IS_WRITTEN))
+				out[count++] = (struct area){ tracked->area.pid, 0, scan_findings.at[i].start, scan_findings.at[i].end };
 	}
 	return count;
 }
@@ -582,7 +337,7 @@ void written_save(void)
 {
 	if (!written.loaded)
 		return;
-	struct area *kept = malloc((written.areas + written.findings + written.spans + 1) * sizeof *kept);
+	struct area *kept = malloc((written.areas + scan_findings.count + scan_spans.count + 1) * sizeof *kept);
 	int fd = (int)syscall(SYS_openat, AT_FDCWD, ENTER_IMAGES_PATH "/" KEPT_NAME ".new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (kept != NULL && fd >= 0) {
 		struct areas_header header = { .magic = KEPT_MAGIC, .count = list_kept(kept) };

@@ -36,7 +36,7 @@ struct tracker {
 	enum track_mode mode;
 	char why[TRACK_WHY_BYTES]; /* of TRACK_FULL */
 	bool verify;
-	bool quick; /* the kernel's quick scan is right */
+	bool quick; /* the kernel's quick scan is right, and it can be asked about single areas (Linux 6.14) */
 	bool doubt; /* the next dump is whole: marks were lost */
 	struct track_process *process;
 	size_t count, room;

@@ -105,15 +105,20 @@ static bool lane_has_more(const struct ft_thread *t, uint64_t argument)
 	return t->position < atomic_load(&ft_log.lanes[t->lane].head);
 }
 
-static bool has_more_or_ends(const struct ft_thread *t, uint64_t argument)
+static bool goes_on(const struct ft_thread *t, uint64_t lock)
 {
-	if (lane_has_more(t, argument))
+	return lane_has_more(t, 0) || (lock != 0 && ft_next_is_elided(t, (const void *)lock));
+}
+
+static bool goes_on_or_ends(const struct ft_thread *t, uint64_t lock)
+{
+	if (goes_on(t, lock))
 		return true;
 	ft_replay_ends_if_all_still(false);
 	return false;
 }
 
-void ft_wait_for_the_end(struct ft_thread *t) { wait_as(t, FT_AT_END, has_more_or_ends, 0); }
+void ft_wait_for_the_end(struct ft_thread *t, const void *lock) { wait_as(t, FT_AT_END, goes_on_or_ends, (uint64_t)lock); }
 
 /* ---- the end */
 
@@ -135,7 +140,7 @@ static bool sleeps_in_kernel(const struct ft_thread *t)
 static bool is_still(const struct ft_thread *t, bool settled)
 {
 	switch (atomic_load(&t->activity)) {
-	case FT_AT_END: return !lane_has_more(t, 0);
+	case FT_AT_END: return !goes_on(t, t->over_argument);
 	case FT_GONE: return true;
 	case FT_AT_TURN: case FT_WAITS: return settled && !t->over(t, t->over_argument);
 	case FT_IN_REAL: return settled && sleeps_in_kernel(t);

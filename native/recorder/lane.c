@@ -162,7 +162,7 @@ bool ft_put(uint8_t kind, uint32_t object, uint64_t *words, uint32_t word_count,
 	}
 	if (unlikely(t->at == NULL || t->left < bytes) && !make_room(t, bytes))
 		return ft_mode_word() != LOG_MODE_REPLAY;
-	struct log_record record = {.kind = kind, .elided = (uint8_t)t->elided, .words = (uint16_t)(bytes / 8), .object = object};
+	struct log_record record = {.kind = kind, .elided = ft_elided(t), .words = (uint16_t)(bytes / 8), .object = object};
 	bool shared = turn != FT_NO_TURN && unlikely(!is_exclusive(kind)) && t->holds_turn != turn + 1;
 	if (unlikely(shared))
 		ft_turn_begin(turn);
@@ -186,7 +186,7 @@ bool ft_put(uint8_t kind, uint32_t object, uint64_t *words, uint32_t word_count,
 		}
 	}
 	publish(t, bytes);
-	t->elided = 0;
+	ft_progress(t);
 	if (unlikely(t->position - t->checked >= LOG_CHECK_EVERY_BYTES))
 		put_check(t);
 	return true;
@@ -271,7 +271,7 @@ void ft_lane_begin(struct ft_thread *t, uint32_t lane)
 	t->lane = lane;
 	t->self = pthread_self();
 	atomic_store(&t->condition, NULL);
-	t->elided = 0;
+	ft_progress(t);
 	t->in_solo = false;
 	t->peeked = false;
 	memset(t->clock_ns, 0, sizeof t->clock_ns);

@@ -70,18 +70,19 @@ static bool pass_in_between(struct ft_thread *t, const struct log_event *e)
 	}
 }
 
-static const struct log_event *coming(struct ft_thread *t)
+/* `lock`: what the call wants to acquire, or NULL. */
+static const struct log_event *coming(struct ft_thread *t, const void *lock)
 {
 	ft_replay_begins();
 	for (;;) {
 		const struct log_event *e = ft_peek(t);
 		if (e == NULL) {
-			ft_wait_for_the_end(t);
-			if (ft_mode_word() != LOG_MODE_REPLAY)
+			ft_wait_for_the_end(t, lock);
+			if (ft_mode_word() != LOG_MODE_REPLAY || (lock != NULL && ft_next_is_elided(t, lock)))
 				return NULL;
 			continue;
 		}
-		if (e->record.elided != t->elided)
+		if (e->record.elided != ft_elided(t))
 			return e; /* a divergence: the caller says what it wanted */
 		if (!pass_in_between(t, e))
 			return e;
@@ -90,8 +91,17 @@ static const struct log_event *coming(struct ft_thread *t)
 
 uint8_t ft_coming(void)
 {
-	const struct log_event *e = coming(ft_me);
+	const struct log_event *e = coming(ft_me, NULL);
 	return e == NULL ? 0 : e->record.kind;
+}
+
+uint8_t ft_coming_acquisition(const void *address)
+{
+	struct ft_thread *t = ft_me;
+	const struct log_event *e = coming(t, address);
+	if (e == NULL)
+		return ft_mode_word() == LOG_MODE_REPLAY ? FT_COUNTED : 0;
+	return e->record.elided > ft_elided(t) ? FT_COUNTED : e->record.kind;
 }
 
 static bool is_cancelled(const struct ft_thread *t, uint64_t argument)
@@ -116,15 +126,15 @@ static void await_cancellation(struct ft_thread *t)
 const struct log_event *ft_take(uint8_t kind, uint32_t object)
 {
 	struct ft_thread *t = ft_me;
-	const struct log_event *e = coming(t);
+	const struct log_event *e = coming(t, NULL);
 	if (e == NULL)
 		return NULL;
 	struct ft_sides mine = {.kind = kind, .object = object};
-	if (e->record.kind == LOG_THREAD_END && kind != LOG_THREAD_END && e->record.elided == t->elided)
+	if (e->record.kind == LOG_THREAD_END && kind != LOG_THREAD_END && e->record.elided == ft_elided(t))
 		await_cancellation(t);
 	if (ft_mode_word() != LOG_MODE_REPLAY)
 		return NULL;
-	if (e->record.elided != t->elided)
+	if (e->record.elided != ft_elided(t))
 		mine.what = "locks taken since the last event";
 	else if (e->record.kind != kind)
 		mine.what = "call";

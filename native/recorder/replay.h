@@ -20,8 +20,5 @@ struct ft_text ft_report_replayed(void); /* not yet to be read */
 void ft_report_publish(const struct ft_text *text, enum log_outcome outcome);
 _Noreturn void ft_handover_failed(const char *why);
 
-/* elided.c */
-bool ft_is_elided_at_the_end(struct ft_thread *t, const void *address);
-
 #pragma GCC visibility pop
 #endif

@@ -91,7 +91,7 @@ void ft_solo_after_wait(struct ft_thread *t, bool timer_is_due)
 		uint64_t section = atomic_load(&ft_solo_begun) + 1;
 		/* The lane's own number first: its next record is no pass. */
 		uint64_t before = t->solo;
-		if (t->solo == section - 1 && ft_put_value(LOG_SOLO_BEGIN, 0, section)) {
+		if (t->solo == section - 1 && ft_put_after_all() && ft_put_value(LOG_SOLO_BEGIN, 0, section)) {
 			t->solo = section;
 			atomic_store(&ft_solo_begun, section);
 			t->in_solo = true;
@@ -162,7 +162,7 @@ static bool others_have_arrived(const struct ft_thread *t, uint64_t section)
 	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++) {
 		const struct ft_thread *other = &ft_threads[i];
 		enum ft_activity activity = atomic_load(&other->activity);
-		if (i != t->lane && activity != FT_AT_END && activity != FT_GONE &&
+		if (i != t->lane && (activity != FT_AT_END || ft_is_wanted(other)) && activity != FT_GONE &&
 		    atomic_load(&other->solo_reached) < (uint32_t)section &&
 		    !(activity == FT_IN_REAL && ft_stands_before(other, section) && atomic_load(&other->activity) == FT_IN_REAL))
 			return false;
@@ -180,12 +180,12 @@ void ft_solo_replay_begin(struct ft_thread *t, bool holds_lock)
 	if (e == NULL && holds_lock)
 		return;
 	if (e == NULL) {
-		ft_wait_for_the_end(t);
+		ft_wait_for_the_end(t, NULL);
 		if (ft_mode_word() == LOG_MODE_RECORD)
 			ft_solo_after_wait(t, true);
 		return;
 	}
-	if (e->record.kind != LOG_SOLO_BEGIN || ft_mode_word() != LOG_MODE_REPLAY)
+	if (e->record.kind != LOG_SOLO_BEGIN || e->record.elided != ft_elided(t) || ft_mode_word() != LOG_MODE_REPLAY)
 		return;
 	uint64_t section = e->value;
 	ft_done(e);

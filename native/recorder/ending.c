@@ -26,6 +26,8 @@ void ft_replay_begins(void)
 		began_ns = ft_now_ns();
 }
 
+uint64_t ft_replay_began_ns(void) { return began_ns; }
+
 uint64_t ft_replay_took_ns(void)
 {
 	uint64_t took_ns = began_ns != 0 ? ft_now_ns() - began_ns : 0;
@@ -53,6 +55,7 @@ static void back_off(unsigned *turns)
 /* Out of a wait. Not while the end is being made: what waits then has not happened. */
 void ft_run_again(struct ft_thread *t)
 {
+	ft_pace_goes_on(t);
 	for (;;) {
 		atomic_store(&t->activity, FT_RUNS);
 		if (!atomic_load(&ft_ending))

@@ -213,6 +213,7 @@ static uint64_t call_word(long result, int error)
 		.stamp = (uint32_t)(ft_ticks() >> LOG_STAMP_SHIFT)};
 	uint64_t word;
 	memcpy(&word, &call, 8);
+	atomic_store_explicit(&ft_me->pace_stamp, call.stamp, memory_order_relaxed);
 	return word;
 }
 
@@ -261,6 +262,8 @@ uint32_t ft_lane_new(void)
 void ft_lane_claim(uint32_t lane)
 {
 	uint32_t count = atomic_load(&ft_thread_count);
+	atomic_store(&ft_threads[lane].pace_stamp, ft_me != NULL ? atomic_load(&ft_me->pace_stamp) : 0);
+	atomic_store(&ft_threads[lane].pace_ns, 0);
 	atomic_store(&ft_threads[lane].activity, ft_mode_word() == LOG_MODE_RECORD ? FT_IN_REAL : FT_RUNS);
 	while (count <= lane && !atomic_compare_exchange_weak(&ft_thread_count, &count, lane + 1))
 		;
@@ -275,7 +278,6 @@ void ft_lane_begin(struct ft_thread *t, uint32_t lane)
 	t->in_solo = false;
 	t->peeked = false;
 	memset(t->clock_ns, 0, sizeof t->clock_ns);
-	t->pace_ns = 0;
 	t->uses++;
 	atomic_store(&t->kernel_tid, (int32_t)ft_syscall(SYS_gettid));
 	atomic_store(&t->solo_reached, 0);

@@ -74,9 +74,10 @@ struct ft_thread {
 	uint64_t next_bytes;
 	uint64_t end;
 	uint64_t verified, verified_bytes, events;
-	uint64_t pace_stamp, pace_ns;
 	/* Seen by other threads. */
 	_Atomic uint64_t progress; /* log_progress(): the last record's end (PAD and CHECK are none), and the acquisitions since */
+	_Atomic uint32_t pace_stamp; /* of its last call with a stamp, also when recording */
+	_Atomic uint64_t pace_ns;    /* replay: when it went on from there; 0: not yet */
 	_Atomic uint64_t wanted;   /* replay: others' records prove that it came to here */
 	_Atomic uint32_t activity;
 	_Atomic uint32_t solo_reached;

@@ -31,23 +31,6 @@ static bool wait_for_turn(struct ft_thread *t, const struct log_event *e)
 	return ft_wait_for_turn(t, object, e->sync.version);
 }
 
-/* The recorded time between two calls is the least that passes between them: against data races (RRC's way). */
-static void pace(struct ft_thread *t, const struct log_event *e)
-{
-	if (e->shape != LOG_SHAPE_CALL && e->shape != LOG_SHAPE_TURN)
-		return;
-	uint64_t rate = atomic_load(&ft_log.header->ticks_per_s), now = ft_now_ns();
-	uint32_t ticks = e->call.stamp - (uint32_t)t->pace_stamp;
-	uint64_t wanted_ns = rate == 0 ? 0 : ((uint64_t)ticks << LOG_STAMP_SHIFT) * 1000 / (rate / 1000000 + 1);
-	if (t->pace_ns != 0 && wanted_ns < 2000000)
-		while (now < t->pace_ns + wanted_ns && ft_mode_word() == LOG_MODE_REPLAY) {
-			ft_syscall(SYS_sched_yield);
-			now = ft_now_ns();
-		}
-	t->pace_ns = now;
-	t->pace_stamp = e->call.stamp;
-}
-
 /* ---- what the interposed functions call */
 
 /* What is consumed on the way to a record that a call is waiting for. True if it was one of these. */
@@ -144,8 +127,8 @@ const struct log_event *ft_take(uint8_t kind, uint32_t object)
 		ft_diverged(&mine, e);
 	if (takes_turn(e) && !wait_for_turn(t, e))
 		return NULL;
-	if (unlikely(atomic_load(&ft_log.header->flags) & LOG_FLAG_PACE))
-		pace(t, e);
+	if (unlikely(atomic_load(&ft_log.header->flags) & LOG_FLAG_PACE) && !ft_pace(t, e))
+		return NULL;
 	return e;
 }
 

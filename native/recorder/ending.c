@@ -125,19 +125,18 @@ void ft_wait_for_the_end(struct ft_thread *t, const void *lock) { wait_as(t, FT_
 
 /* ---- the end */
 
-/* Of a thread in a real call: it sleeps there. If nobody can say (no /proc), it is taken to. */
-static bool sleeps_in_kernel(const struct ft_thread *t)
+char ft_state_of(const struct ft_thread *t)
 {
 	char path[64], stat[STAT_BYTES_MAX];
 	snprintf(path, sizeof path, "/proc/self/task/%d/stat", atomic_load(&t->kernel_tid));
 	long fd = ft_syscall(SYS_openat, (long)AT_FDCWD, path, (long)(O_RDONLY | O_CLOEXEC));
 	if (fd < 0)
-		return true;
+		return 'S';
 	long bytes = ft_syscall(SYS_read, fd, stat, (long)sizeof stat - 1);
 	ft_syscall(SYS_close, fd);
 	stat[bytes > 0 ? bytes : 0] = 0;
 	const char *after_name = strrchr(stat, ')');
-	return after_name == NULL || strncmp(after_name, ") S", 3) == 0;
+	return after_name == NULL || after_name[1] != ' ' ? 'S' : after_name[2];
 }
 
 static bool is_still(const struct ft_thread *t, bool settled)
@@ -146,7 +145,7 @@ static bool is_still(const struct ft_thread *t, bool settled)
 	case FT_AT_END: return !goes_on(t, t->over_argument);
 	case FT_GONE: return true;
 	case FT_AT_TURN: case FT_WAITS: return settled && !t->over(t, t->over_argument);
-	case FT_IN_REAL: return settled && sleeps_in_kernel(t);
+	case FT_IN_REAL: return settled && ft_state_of(t) == 'S';
 	default: return false;
 	}
 }

@@ -40,6 +40,8 @@ export const limits = {
   replayTimeoutMs: 60_000,
   replayPollMs: 5,
   replayAttemptsMax: 3,
+  /** `onDivergence: retry` goes on trying for so long. */
+  replayAttemptsOnRetryMax: 10,
   handoverTimeoutMs: 10_000,
   /** The first checkpoint ships every file. */
   firstDumpTimeoutMs: 120_000,

@@ -42,6 +42,7 @@ describe("defaults", () => {
       files: { mounts: [], bufferBytesMax: 2 ** 30 },
       transfer: { compression: "none" },
       hold: { heldBytesMax: 2 ** 26, queuedBytesMax: 2 ** 26 },
+      pacing: "on-retry",
       onDivergence: "retry",
     });
   });

@@ -235,10 +235,16 @@ export const policySpecSchema = z
     files: filesSchema.prefault({}).describe("Which files belong to the epoch."),
     transfer: transferSchema.prefault({}).describe("How epochs travel to the standby."),
     hold: holdSchema.prefault({}).describe("Bounds of the gate's buffers."),
+    pacing: z
+      .enum(["off", "on-retry", "always"])
+      .default("on-retry")
+      .describe("Mode hybrid: whether a replay enforces the recorded intervals between calls."),
     onDivergence: z
       .enum(["retry", "checkpoint", "stop"])
       .default("retry")
-      .describe("Mode hybrid: what follows when a replay differs from its recording."),
+      .describe(
+        "Mode hybrid: what follows when a replay has differed from its recording three times.",
+      ),
   })
   .superRefine((spec, context) => {
     for (const { path, message } of contradictions(spec)) {

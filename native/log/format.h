@@ -113,7 +113,8 @@ static inline uint32_t log_entry_segment(uint64_t entry) { return (uint32_t)(ent
 
 /*
  * A record: 8-byte words, the first always this. `elided` counts acquisitions of locks by this thread since the
- * record before, each of an object whose last owner was this thread: they happen again by themselves.
+ * record before, each of an object whose last owner was this thread: they happen again by themselves. Whoever takes such
+ * an object next puts an AFTER before its own record, if they are in no record yet.
  */
 struct log_record {
 	uint8_t kind;   /* enum log_kind */
@@ -152,6 +153,10 @@ struct log_output {
 	uint32_t crc; /* crc32c of what the application asked to write */
 };
 #define LOG_STAMP_SHIFT 10
+/* AFTER: what follows depends on lane `object` having come to here. */
+static inline uint64_t log_progress(uint64_t position, uint8_t elided) { return position << 5 | elided; }
+static inline uint64_t log_progress_position(uint64_t progress) { return progress >> 8 << 3; }
+static inline uint8_t log_progress_elided(uint64_t progress) { return (uint8_t)progress; }
 #define LOG_OBJECT_DESCRIPTORS 0 /* the descriptor table: calls that make or close one take turns */
 /* Object ids are small numbers, given in the order of first use; 0 is the descriptor table. */
 #define LOG_OBJECTS_MAX (1u << 20)
@@ -163,6 +168,7 @@ enum log_kind {
 	LOG_LOCK = 16, LOG_TRY_FAILED = 17, LOG_READ_LOCK = 18, LOG_WRITE_LOCK = 19, LOG_WAIT_END = 20, LOG_SEM_POST = 21,
 	LOG_SEM_WAIT = 22, LOG_SEM_FAILED = 23, LOG_BARRIER = 24, LOG_ONCE_RUN = 25, LOG_ONCE_DONE = 26, LOG_THREAD_CREATE = 27,
 	LOG_THREAD_JOIN = 28, LOG_THREAD_END = 29, LOG_SIGNAL = 30, LOG_BARRIER_DONE = 31,
+	LOG_AFTER = 32,
 	/* solo sections */
 	LOG_SOLO_BEGIN = 40, LOG_SOLO_END = 41, LOG_SOLO_PASS = 42,
 	/* external channels and other input, by value */

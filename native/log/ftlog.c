@@ -6,7 +6,8 @@
  *   ftlog report FILE                 what the last replay said
  *   ftlog create FILE LANES SEGMENTS  an empty log, in mode record
  *   ftlog trim FILE                   forgets what no thread can look at again: while nobody ships the log
- *   ftlog mode FILE record|replay|live [record|live]   the mode word, and the one after a replay
+ *   ftlog mode FILE record|replay|live [record|live [paced]]   the mode word, the one after a replay, and
+ *                                     whether recorded intervals are enforced
  *   ftlog trim FILE all               forgets all of it: a checkpoint has been taken while the application stood still
  *
  * Ends with 0, or 2 for a log that cannot be read, or 3 when a lane is torn or corrupt (what was readable is printed).
@@ -230,7 +231,7 @@ static enum log_mode mode_of(const char *name)
 	return 0;
 }
 
-static int set_mode(const struct log_file *log, const char *mode, const char *after)
+static int set_mode(const struct log_file *log, const char *mode, const char *after, bool paced)
 {
 	if (mode_of(mode) == 0 || (after != NULL && mode_of(after) == 0)) {
 		fprintf(stderr, "ftlog: mode is record, replay, live or stopped\n");
@@ -241,6 +242,10 @@ static int set_mode(const struct log_file *log, const char *mode, const char *af
 	if (mode_of(mode) == LOG_MODE_REPLAY) {
 		atomic_store(&log->report->ready, 0);
 		atomic_store(&log->header->owner_pid, 0);
+		if (paced)
+			atomic_fetch_or(&log->header->flags, LOG_FLAG_PACE);
+		else
+			atomic_fetch_and(&log->header->flags, ~(uint32_t)LOG_FLAG_PACE);
 	}
 	atomic_store(&log->header->mode, mode_of(mode));
 	return 0;
@@ -263,7 +268,7 @@ static int trim(const struct log_file *log, bool all)
 static int usage(void)
 {
 	fprintf(stderr, "usage: ftlog dump FILE [LANE] | stats FILE | report FILE | create FILE LANES SEGMENTS | trim FILE [all] | "
-	                "mode FILE MODE [MODE-AFTER-REPLAY]\n");
+	                "mode FILE MODE [MODE-AFTER-REPLAY [paced]]\n");
 	return 2;
 }
 
@@ -292,7 +297,7 @@ int main(int argc, char **argv)
 	if (trims)
 		return trim(&log, argc > 3 && strcmp(argv[3], "all") == 0);
 	if (changes)
-		return set_mode(&log, argv[3], argc > 4 ? argv[4] : NULL);
+		return set_mode(&log, argv[3], argc > 4 ? argv[4] : NULL, argc > 5 && strcmp(argv[5], "paced") == 0);
 	if (strcmp(verb, "dump") == 0)
 		return dump(&log, argc > 3 ? atol(argv[3]) : -1);
 	if (strcmp(verb, "stats") == 0)

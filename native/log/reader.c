@@ -8,6 +8,7 @@ static const struct log_kind_info log_kinds[LOG_KIND_MAX] = {
 	[LOG_PAD] = {"pad", LOG_SHAPE_BARE},
 	[LOG_CHECK] = {"check", LOG_SHAPE_CHECK},
 	[LOG_FLUSH] = {"flush", LOG_SHAPE_BARE},
+	[LOG_AFTER] = {"after", LOG_SHAPE_VALUE},
 	[LOG_LOCK] = {"lock", LOG_SHAPE_SYNC},
 	[LOG_TRY_FAILED] = {"try-failed", LOG_SHAPE_SYNC},
 	[LOG_READ_LOCK] = {"read-lock", LOG_SHAPE_SYNC},

@@ -26,6 +26,8 @@ void ft_replay_begins(void)
 		began_ns = ft_now_ns();
 }
 
+uint64_t ft_replay_began_ns(void) { return began_ns; }
+
 uint64_t ft_replay_took_ns(void)
 {
 	uint64_t took_ns = began_ns != 0 ? ft_now_ns() - began_ns : 0;
@@ -53,6 +55,7 @@ static void back_off(unsigned *turns)
 /* Out of a wait. Not while the end is being made: what waits then has not happened. */
 void ft_run_again(struct ft_thread *t)
 {
+	ft_pace_goes_on(t);
 	for (;;) {
 		atomic_store(&t->activity, FT_RUNS);
 		if (!atomic_load(&ft_ending))
@@ -105,40 +108,44 @@ static bool lane_has_more(const struct ft_thread *t, uint64_t argument)
 	return t->position < atomic_load(&ft_log.lanes[t->lane].head);
 }
 
-static bool has_more_or_ends(const struct ft_thread *t, uint64_t argument)
+static bool goes_on(const struct ft_thread *t, uint64_t lock)
 {
-	if (lane_has_more(t, argument))
+	return lane_has_more(t, 0) || (lock != 0 && ft_next_is_elided(t, (const void *)lock));
+}
+
+static bool goes_on_or_ends(const struct ft_thread *t, uint64_t lock)
+{
+	if (goes_on(t, lock))
 		return true;
 	ft_replay_ends_if_all_still(false);
 	return false;
 }
 
-void ft_wait_for_the_end(struct ft_thread *t) { wait_as(t, FT_AT_END, has_more_or_ends, 0); }
+void ft_wait_for_the_end(struct ft_thread *t, const void *lock) { wait_as(t, FT_AT_END, goes_on_or_ends, (uint64_t)lock); }
 
 /* ---- the end */
 
-/* Of a thread in a real call: it sleeps there. If nobody can say (no /proc), it is taken to. */
-static bool sleeps_in_kernel(const struct ft_thread *t)
+char ft_state_of(const struct ft_thread *t)
 {
 	char path[64], stat[STAT_BYTES_MAX];
 	snprintf(path, sizeof path, "/proc/self/task/%d/stat", atomic_load(&t->kernel_tid));
 	long fd = ft_syscall(SYS_openat, (long)AT_FDCWD, path, (long)(O_RDONLY | O_CLOEXEC));
 	if (fd < 0)
-		return true;
+		return 'S';
 	long bytes = ft_syscall(SYS_read, fd, stat, (long)sizeof stat - 1);
 	ft_syscall(SYS_close, fd);
 	stat[bytes > 0 ? bytes : 0] = 0;
 	const char *after_name = strrchr(stat, ')');
-	return after_name == NULL || strncmp(after_name, ") S", 3) == 0;
+	return after_name == NULL || after_name[1] != ' ' ? 'S' : after_name[2];
 }
 
 static bool is_still(const struct ft_thread *t, bool settled)
 {
 	switch (atomic_load(&t->activity)) {
-	case FT_AT_END: return !lane_has_more(t, 0);
+	case FT_AT_END: return !goes_on(t, t->over_argument);
 	case FT_GONE: return true;
 	case FT_AT_TURN: case FT_WAITS: return settled && !t->over(t, t->over_argument);
-	case FT_IN_REAL: return settled && sleeps_in_kernel(t);
+	case FT_IN_REAL: return settled && ft_state_of(t) == 'S';
 	default: return false;
 	}
 }

@@ -162,7 +162,7 @@ bool ft_put(uint8_t kind, uint32_t object, uint64_t *words, uint32_t word_count,
 	}
 	if (unlikely(t->at == NULL || t->left < bytes) && !make_room(t, bytes))
 		return ft_mode_word() != LOG_MODE_REPLAY;
-	struct log_record record = {.kind = kind, .elided = (uint8_t)t->elided, .words = (uint16_t)(bytes / 8), .object = object};
+	struct log_record record = {.kind = kind, .elided = ft_elided(t), .words = (uint16_t)(bytes / 8), .object = object};
 	bool shared = turn != FT_NO_TURN && unlikely(!is_exclusive(kind)) && t->holds_turn != turn + 1;
 	if (unlikely(shared))
 		ft_turn_begin(turn);
@@ -186,7 +186,7 @@ bool ft_put(uint8_t kind, uint32_t object, uint64_t *words, uint32_t word_count,
 		}
 	}
 	publish(t, bytes);
-	t->elided = 0;
+	ft_progress(t);
 	if (unlikely(t->position - t->checked >= LOG_CHECK_EVERY_BYTES))
 		put_check(t);
 	return true;
@@ -213,6 +213,7 @@ static uint64_t call_word(long result, int error)
 		.stamp = (uint32_t)(ft_ticks() >> LOG_STAMP_SHIFT)};
 	uint64_t word;
 	memcpy(&word, &call, 8);
+	atomic_store_explicit(&ft_me->pace_stamp, call.stamp, memory_order_relaxed);
 	return word;
 }
 
@@ -261,6 +262,8 @@ uint32_t ft_lane_new(void)
 void ft_lane_claim(uint32_t lane)
 {
 	uint32_t count = atomic_load(&ft_thread_count);
+	atomic_store(&ft_threads[lane].pace_stamp, ft_me != NULL ? atomic_load(&ft_me->pace_stamp) : 0);
+	atomic_store(&ft_threads[lane].pace_ns, 0);
 	atomic_store(&ft_threads[lane].activity, ft_mode_word() == LOG_MODE_RECORD ? FT_IN_REAL : FT_RUNS);
 	while (count <= lane && !atomic_compare_exchange_weak(&ft_thread_count, &count, lane + 1))
 		;
@@ -271,11 +274,10 @@ void ft_lane_begin(struct ft_thread *t, uint32_t lane)
 	t->lane = lane;
 	t->self = pthread_self();
 	atomic_store(&t->condition, NULL);
-	t->elided = 0;
+	ft_progress(t);
 	t->in_solo = false;
 	t->peeked = false;
 	memset(t->clock_ns, 0, sizeof t->clock_ns);
-	t->pace_ns = 0;
 	t->uses++;
 	atomic_store(&t->kernel_tid, (int32_t)ft_syscall(SYS_gettid));
 	atomic_store(&t->solo_reached, 0);

@@ -76,6 +76,8 @@ const char *ft_go_live(void)
 	if (atomic_load(&ft_log.header->after_replay) == LOG_MODE_RECORD)
 		for (uint32_t i = 0; i < ft_log.lane_count; i++) {
 			atomic_store(&ft_log.lanes[i].head, ft_threads[i].position);
+			atomic_store(&ft_threads[i].wanted, 0);
+			atomic_store(&ft_threads[i].pace_ns, 0);
 			ft_threads[i].end = 0;
 			ft_threads[i].peeked = false;
 		}

@@ -7,7 +7,8 @@
 
 static void count_elided(struct ft_thread *t)
 {
-	if (++t->elided == UINT8_MAX)
+	ft_progress_elided(t);
+	if (ft_elided(t) == UINT8_MAX)
 		ft_put_bare(LOG_FLUSH, 0);
 }
 
@@ -29,7 +30,7 @@ bool ft_acquired(uint8_t kind, const void *address)
 		count_elided(t);
 		return true;
 	}
-	if (!ft_put_sync(kind, id, id, 0))
+	if (!ft_put_after(atomic_load_explicit(&object->owner, memory_order_relaxed)) || !ft_put_sync(kind, id, id, 0))
 		return false;
 	atomic_store_explicit(&object->owner, exclusive ? t->lane + 1 : 0, memory_order_relaxed);
 	return true;
@@ -39,7 +40,7 @@ bool ft_acquired(uint8_t kind, const void *address)
 static void acquired_again(const void *address)
 {
 	struct ft_object *object = &ft_objects[ft_object_of(address)];
-	ft_me->elided++;
+	ft_progress_elided(ft_me);
 	atomic_fetch_add(&object->version, 1);
 }
 
@@ -66,19 +67,30 @@ static int acquire_really(const struct lock *lock)
 	return result;
 }
 
+/*
+ * Replay: its turn has come. A section goes on unless the log says that it ended here: when it was recorded the lock may have been
+ * free, and what the callback writes after it must not be seen before the end.
+ */
+static void acquire_in_turn(const struct lock *lock)
+{
+	if (lock->try(lock->address) == 0)
+		return;
+	bool solo = ft_me->in_solo;
+	ft_me->in_solo = false;
+	acquire_really(lock);
+	ft_me->in_solo = solo;
+}
+
 /* Replay: 0 or the recorded failure; -1 when the log has ended. */
 static int acquire_again(const struct lock *lock)
 {
-	uint8_t coming = 0;
-	/* Once more after what is passed on the way: a signal's handler may come before an acquisition that is only counted. */
-	for (int round = 0; round < 2; round++) {
-		if (ft_next_is_elided(lock->address)) {
-			acquire_really(lock);
-			acquired_again(lock->address);
-			return 0;
-		}
-		if (round == 0 && (coming = ft_coming()) == 0)
-			return -1;
+	uint8_t coming = ft_coming_acquisition(lock->address);
+	if (coming == 0)
+		return -1;
+	if (coming == FT_COUNTED) {
+		acquire_in_turn(lock);
+		acquired_again(lock->address);
+		return 0;
 	}
 	if (coming == LOG_TRY_FAILED) {
 		const struct log_event *e = ft_take(LOG_TRY_FAILED, FT_ANY);
@@ -93,7 +105,7 @@ static int acquire_again(const struct lock *lock)
 		return -1;
 	if (!ft_object_is(lock->address, e->record.object))
 		wrong_object(e, lock->address);
-	acquire_really(lock);
+	acquire_in_turn(lock);
 	bool exclusive = lock->kind == LOG_LOCK || lock->kind == LOG_WRITE_LOCK;
 	atomic_store(&ft_objects[e->record.object].owner, exclusive ? ft_me->lane + 1 : 0);
 	ft_done(e);
@@ -289,7 +301,7 @@ static int wait_again(const struct wait *wait)
 		wrong_object(e, wait->mutex);
 	int result = e->sync.result;
 	struct lock lock = LOCK(LOG_LOCK, wait->mutex, pthread_mutex, pthread_mutex_trylock, pthread_mutex_lock);
-	acquire_really(&lock);
+	acquire_in_turn(&lock);
 	atomic_store(&ft_objects[e->record.object].owner, ft_me->lane + 1);
 	ft_done(e);
 	ft_solo_replay_begin(ft_me, true);
@@ -308,7 +320,7 @@ static int waited(const struct wait *wait)
 		ft_real_end();
 		atomic_store(&ft_me->condition, NULL);
 		uint32_t id = ft_object_of(wait->mutex);
-		if (ft_put_sync(LOG_WAIT_END, id, id, result)) {
+		if (ft_put_after(atomic_load(&ft_objects[id].owner)) && ft_put_sync(LOG_WAIT_END, id, id, result)) {
 			atomic_store(&ft_objects[id].owner, ft_me->lane + 1);
 			ft_solo_after_wait(ft_me, result == ETIMEDOUT);
 			return result;

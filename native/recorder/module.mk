@@ -1,4 +1,4 @@
-RECORDER_SRCS := $(addprefix recorder/,real.c start.c lane.c replay.c walk.c ending.c report.c elided.c solo.c live.c objects.c \
+RECORDER_SRCS := $(addprefix recorder/,real.c start.c lane.c replay.c walk.c ending.c report.c elided.c pace.c solo.c live.c objects.c \
   checksum.c descriptors.c inputs.c messages.c outputs.c channels.c backlog.c vectors.c sockets.c polls.c opens.c clocks.c locks.c threads.c \
   process.c signals.c connections.c)
 
@@ -12,7 +12,8 @@ recorder-cost_LDLIBS = -lpthread
 recorder-load_SRCS = recorder/test/load.c
 
 # One small program per feature; test/run.sh runs each recorded, replayed from its start, and from a checkpoint.
-RECORDER_PROGRAMS := mutex rwlock condition semaphore threads clocks channels sockets children files timer signals shorts pipes
+RECORDER_PROGRAMS := mutex rwlock condition semaphore threads clocks channels sockets children files timer signals shorts pipes \
+  bank race-none race-counter race-flag
 FIXTURES += $(addprefix recorder-program-,$(RECORDER_PROGRAMS))
 $(foreach name,$(RECORDER_PROGRAMS),$(eval recorder-program-$(name)_SRCS = recorder/test/programs/$(name).c))
 $(foreach name,$(RECORDER_PROGRAMS),$(eval recorder-program-$(name)_LDLIBS = -lpthread))

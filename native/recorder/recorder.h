@@ -38,7 +38,6 @@ __asm__(".symver pthread_attr_setstacksize,pthread_attr_setstacksize@GLIBC_2.2.5
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 #define FT_CLOCKS 3
-#define FT_OWED_MAX 64
 #define FT_THREADS_MAX LOG_LANES_MAX
 #define FT_DESCRIPTORS_MAX 65536
 #define FT_INPUT_BYTES_MAX (LOG_RECORD_BYTES_MAX - 64) /* one record; a read of more is cut */
@@ -65,7 +64,6 @@ struct ft_thread {
 	uint64_t checked;  /* position of the end of the last CHECK */
 	uint32_t crc;      /* of the bytes since then, up to crc_from */
 	const uint8_t *crc_from;
-	uint32_t elided;   /* acquisitions since the last record */
 	uint64_t clock_ns[FT_CLOCKS];
 	uint64_t solo;     /* the last solo section that this lane's log knows of */
 	uint32_t holds_turn; /* object + 1 */
@@ -76,13 +74,11 @@ struct ft_thread {
 	uint64_t next_bytes;
 	uint64_t end;
 	uint64_t verified, verified_bytes, events;
-	struct {
-		uint32_t id, until;
-	} owed[FT_OWED_MAX]; /* at the lane's end: which acquisitions, counted but not recorded, others' records prove */
-	uint32_t owed_count;
-	bool owed_known;
-	uint64_t pace_stamp, pace_ns;
 	/* Seen by other threads. */
+	_Atomic uint64_t progress; /* log_progress(): the last record's end (PAD and CHECK are none), and the acquisitions since */
+	_Atomic uint32_t pace_stamp; /* of its last call with a stamp, also when recording */
+	_Atomic uint64_t pace_ns;    /* replay: when it went on from there; 0: not yet */
+	_Atomic uint64_t wanted;   /* replay: others' records prove that it came to here */
 	_Atomic uint32_t activity;
 	_Atomic uint32_t solo_reached;
 	_Atomic(pthread_cond_t *) condition; /* in a real wait on this one */
@@ -123,9 +119,11 @@ void ft_run_again(struct ft_thread *t);
 /* False: the log has ended before. */
 bool ft_wait_until(struct ft_thread *t, ft_over *over, uint64_t argument);
 bool ft_wait_for_turn(struct ft_thread *t, uint32_t object, uint32_t version);
-void ft_wait_for_the_end(struct ft_thread *t); /* returns when the mode changes, or the log grows */
+/* Returns when the mode changes, or the log grows, or if the acquisition of `lock` (NULL: it is none) is proven after all. */
+void ft_wait_for_the_end(struct ft_thread *t, const void *lock);
 void ft_replay_begins(void);
 void ft_replay_ends_if_all_still(bool settled);
+char ft_state_of(const struct ft_thread *t); /* by the kernel: R, S, D, t, T; S if nobody can say (no /proc) */
 void ft_replay_exits(void); /* the application ends, as it did when it was recorded */
 
 /* solo.c */
@@ -211,6 +209,9 @@ bool ft_thread_ends(struct ft_thread *t);
 const struct log_event *ft_take(uint8_t kind, uint32_t object);
 /* The kind that comes next, without waiting for its turn; 0 at the end (and then the mode has changed). */
 uint8_t ft_coming(void);
+/* The same, for an acquisition. FT_COUNTED: it was only counted. */
+#define FT_COUNTED UINT8_MAX
+uint8_t ft_coming_acquisition(const void *address);
 void ft_done(const struct log_event *event); /* consumed; gives the next version its turn */
 long ft_result(const struct log_event *event); /* the result, and errno; ends with ft_done() */
 
@@ -221,7 +222,24 @@ bool ft_stands_before(const struct ft_thread *t, uint64_t section);
 uint8_t ft_kind_ahead(const struct ft_thread *t, uint32_t *object);
 
 /* elided.c */
-bool ft_next_is_elided(const void *address); /* the acquisition that comes now was not recorded */
+static inline uint8_t ft_elided(const struct ft_thread *t) /* acquisitions since the last record */
+{
+	return log_progress_elided(atomic_load_explicit(&t->progress, memory_order_relaxed));
+}
+/* All acquisitions so far are in records: the last one ends at the lane's position. */
+static inline void ft_progress(struct ft_thread *t)
+{
+	atomic_store_explicit(&t->progress, log_progress(t->position, 0), memory_order_release);
+}
+static inline void ft_progress_elided(struct ft_thread *t)
+{
+	atomic_store_explicit(&t->progress, atomic_load_explicit(&t->progress, memory_order_relaxed) + 1, memory_order_release);
+}
+bool ft_put_after(uint32_t owner); /* before a record that depends on what lane owner - 1 has only counted. As ft_put() */
+bool ft_put_after_all(void);       /* the same, of all other lanes, while they hold still */
+void ft_want(const struct log_event *after);
+bool ft_is_wanted(const struct ft_thread *t); /* at its lane's end: it went on from here */
+bool ft_next_is_elided(const struct ft_thread *t, const void *address); /* at the lane's end: is this acquisition proven? */
 
 /* report.c */
 struct ft_sides {
@@ -253,7 +271,7 @@ bool ft_object_is(const void *address, uint32_t id); /* learns it, or says that 
 void ft_object_forget(const void *address);
 
 /* locks.c */
-extern bool ft_elides; /* the last owner's acquisitions are only counted */
+extern bool ft_elides; /* the last owner's acquisitions are only counted: elided.c */
 bool ft_acquired(uint8_t kind, const void *address);
 
 /* descriptors.c */

@@ -31,23 +31,6 @@ static bool wait_for_turn(struct ft_thread *t, const struct log_event *e)
 	return ft_wait_for_turn(t, object, e->sync.version);
 }
 
-/* The recorded time between two calls is the least that passes between them: against data races (RRC's way). */
-static void pace(struct ft_thread *t, const struct log_event *e)
-{
-	if (e->shape != LOG_SHAPE_CALL && e->shape != LOG_SHAPE_TURN)
-		return;
-	uint64_t rate = atomic_load(&ft_log.header->ticks_per_s), now = ft_now_ns();
-	uint32_t ticks = e->call.stamp - (uint32_t)t->pace_stamp;
-	uint64_t wanted_ns = rate == 0 ? 0 : ((uint64_t)ticks << LOG_STAMP_SHIFT) * 1000 / (rate / 1000000 + 1);
-	if (t->pace_ns != 0 && wanted_ns < 2000000)
-		while (now < t->pace_ns + wanted_ns && ft_mode_word() == LOG_MODE_REPLAY) {
-			ft_syscall(SYS_sched_yield);
-			now = ft_now_ns();
-		}
-	t->pace_ns = now;
-	t->pace_stamp = e->call.stamp;
-}
-
 /* ---- what the interposed functions call */
 
 /* What is consumed on the way to a record that a call is waiting for. True if it was one of these. */
@@ -70,18 +53,19 @@ static bool pass_in_between(struct ft_thread *t, const struct log_event *e)
 	}
 }
 
-static const struct log_event *coming(struct ft_thread *t)
+/* `lock`: what the call wants to acquire, or NULL. */
+static const struct log_event *coming(struct ft_thread *t, const void *lock)
 {
 	ft_replay_begins();
 	for (;;) {
 		const struct log_event *e = ft_peek(t);
 		if (e == NULL) {
-			ft_wait_for_the_end(t);
-			if (ft_mode_word() != LOG_MODE_REPLAY)
+			ft_wait_for_the_end(t, lock);
+			if (ft_mode_word() != LOG_MODE_REPLAY || (lock != NULL && ft_next_is_elided(t, lock)))
 				return NULL;
 			continue;
 		}
-		if (e->record.elided != t->elided)
+		if (e->record.elided != ft_elided(t))
 			return e; /* a divergence: the caller says what it wanted */
 		if (!pass_in_between(t, e))
 			return e;
@@ -90,8 +74,17 @@ static const struct log_event *coming(struct ft_thread *t)
 
 uint8_t ft_coming(void)
 {
-	const struct log_event *e = coming(ft_me);
+	const struct log_event *e = coming(ft_me, NULL);
 	return e == NULL ? 0 : e->record.kind;
+}
+
+uint8_t ft_coming_acquisition(const void *address)
+{
+	struct ft_thread *t = ft_me;
+	const struct log_event *e = coming(t, address);
+	if (e == NULL)
+		return ft_mode_word() == LOG_MODE_REPLAY ? FT_COUNTED : 0;
+	return e->record.elided > ft_elided(t) ? FT_COUNTED : e->record.kind;
 }
 
 static bool is_cancelled(const struct ft_thread *t, uint64_t argument)
@@ -116,15 +109,15 @@ static void await_cancellation(struct ft_thread *t)
 const struct log_event *ft_take(uint8_t kind, uint32_t object)
 {
 	struct ft_thread *t = ft_me;
-	const struct log_event *e = coming(t);
+	const struct log_event *e = coming(t, NULL);
 	if (e == NULL)
 		return NULL;
 	struct ft_sides mine = {.kind = kind, .object = object};
-	if (e->record.kind == LOG_THREAD_END && kind != LOG_THREAD_END && e->record.elided == t->elided)
+	if (e->record.kind == LOG_THREAD_END && kind != LOG_THREAD_END && e->record.elided == ft_elided(t))
 		await_cancellation(t);
 	if (ft_mode_word() != LOG_MODE_REPLAY)
 		return NULL;
-	if (e->record.elided != t->elided)
+	if (e->record.elided != ft_elided(t))
 		mine.what = "locks taken since the last event";
 	else if (e->record.kind != kind)
 		mine.what = "call";
@@ -134,8 +127,8 @@ const struct log_event *ft_take(uint8_t kind, uint32_t object)
 		ft_diverged(&mine, e);
 	if (takes_turn(e) && !wait_for_turn(t, e))
 		return NULL;
-	if (unlikely(atomic_load(&ft_log.header->flags) & LOG_FLAG_PACE))
-		pace(t, e);
+	if (unlikely(atomic_load(&ft_log.header->flags) & LOG_FLAG_PACE) && !ft_pace(t, e))
+		return NULL;
 	return e;
 }
 

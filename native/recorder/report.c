@@ -68,7 +68,7 @@ void ft_diverged(const struct ft_sides *mine, const struct log_event *logged)
 	add(&text, "what=%s\nthread=%u\nposition=%llu\nrecord=%llu\n", mine->what, t->lane, (unsigned long long)t->position,
 	    (unsigned long long)t->ordinal);
 	add_event(&text, "logged", logged);
-	add(&text, "replayed=%s object=%u after=%u bytes=%llu crc=%08llx\n", log_kind_of(mine->kind).name, mine->object, t->elided,
+	add(&text, "replayed=%s object=%u after=%u bytes=%llu crc=%08llx\n", log_kind_of(mine->kind).name, mine->object, ft_elided(t),
 	    (unsigned long long)mine->got_bytes, (unsigned long long)mine->got_crc);
 	/* What comes next helps to find the place where the two parted. */
 	uint64_t at = t->position + t->next_bytes;

@@ -84,7 +84,7 @@ void ft_signals_replay_inside(struct ft_thread *t)
 {
 	const struct log_event *e;
 	int error = errno;
-	while ((e = ft_peek(t)) != NULL && e->record.kind == LOG_SIGNAL && e->call.result == 1 && e->record.elided == t->elided)
+	while ((e = ft_peek(t)) != NULL && e->record.kind == LOG_SIGNAL && e->call.result == 1 && e->record.elided == ft_elided(t))
 		ft_signals_replay(t, e);
 	errno = error;
 }

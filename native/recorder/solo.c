@@ -5,14 +5,15 @@
  * place in its lane (SOLO_PASS) are recorded; a replay derives nothing.
  *
  * Invariants: `ft_solo_begun` rises only while all other threads hold still, so that a running thread reads a stable value.
- * A thread that does not stop in time is not waited for: there is no section then.
+ * A thread that does not stop in time, though it computes or blocks elsewhere, is not waited for: there is no section then. One that
+ * only has no processor, or is being frozen for a checkpoint, is.
  */
 #include "recorder/real.h"
 
 #include <linux/futex.h>
 #include <sys/syscall.h>
 
-enum { STOP_PATIENCE_NS = 200000000, STEP_NS_MAX = 1000000, PAUSE_AFTER_FAILURE_NS = 1000000000 };
+enum { STOP_PATIENCE_NS = 200000000, STOP_NS_MAX = 2000000000, COMPUTES_NS = 50000000, STEP_NS_MAX = 1000000, PAUSE_AFTER_FAILURE_NS = 1000000000 };
 
 _Atomic uint32_t ft_stop_requested;
 _Atomic uint64_t ft_solo_begun, ft_solo_done;
@@ -44,12 +45,38 @@ static void let_run(void)
 	ft_syscall(SYS_futex, &ft_stop_requested, FUTEX_WAKE_PRIVATE, 1000, NULL, NULL, 0);
 }
 
-static bool all_others_hold_still(const struct ft_thread *t)
+/* NULL: all others hold still. */
+static const struct ft_thread *who_runs(const struct ft_thread *t)
 {
 	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++)
 		if (i != t->lane && atomic_load(&ft_threads[i].activity) == FT_RUNS)
-			return false;
-	return true;
+			return &ft_threads[i];
+	return NULL;
+}
+
+static uint64_t processor_ns(const struct ft_thread *t)
+{
+	struct timespec used = {0};
+	clockid_t clock = (clockid_t)(~(unsigned)atomic_load(&t->kernel_tid) << 3 | 6); /* of one thread */
+	return REAL(clock_gettime)(clock, &used) == 0 ? (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec : 0;
+}
+
+struct patience {
+	uint64_t waited_ns;
+	const struct ft_thread *with; /* who did not stop in the first part of it */
+	uint64_t its_ns;              /* the processor time that it had used then */
+};
+
+static bool is_out_of_patience(struct patience *p, const struct ft_thread *with)
+{
+	if (p->waited_ns <= STOP_PATIENCE_NS)
+		return false;
+	if (p->with != with) {
+		p->with = with;
+		p->its_ns = processor_ns(with);
+	}
+	char state = ft_state_of(with);
+	return state == 'S' || state == 'D' || processor_ns(with) - p->its_ns > COMPUTES_NS || p->waited_ns > STOP_NS_MAX;
 }
 
 static bool stop_others(struct ft_thread *t)
@@ -60,9 +87,11 @@ static bool stop_others(struct ft_thread *t)
 	if (!atomic_compare_exchange_strong(&stopper, &nobody, t->lane + 1))
 		return false;
 	atomic_store(&ft_stop_requested, 1);
-	uint64_t last_ns = ft_now_ns(), waited_ns = 0;
+	uint64_t last_ns = ft_now_ns();
+	struct patience patience = {0};
+	const struct ft_thread *other;
 	unsigned turns = 0;
-	while (!all_others_hold_still(t)) {
+	while ((other = who_runs(t)) != NULL) {
 		struct timespec nap = {0, 20000};
 		if (++turns < 50)
 			ft_syscall(SYS_sched_yield);
@@ -71,8 +100,8 @@ static bool stop_others(struct ft_thread *t)
 		/* Time in which the whole process was frozen, for a checkpoint, is not the others' fault. */
 		uint64_t now_ns = ft_now_ns(), step_ns = now_ns - last_ns;
 		last_ns = now_ns;
-		waited_ns += step_ns < STEP_NS_MAX ? step_ns : STEP_NS_MAX;
-		if (waited_ns > STOP_PATIENCE_NS) {
+		patience.waited_ns += step_ns < STEP_NS_MAX ? step_ns : STEP_NS_MAX;
+		if (is_out_of_patience(&patience, other)) {
 			atomic_fetch_add(&ft_log.header->solo_failures, 1);
 			failed_ns = now_ns;
 			let_run();
@@ -91,7 +120,7 @@ void ft_solo_after_wait(struct ft_thread *t, bool timer_is_due)
 		uint64_t section = atomic_load(&ft_solo_begun) + 1;
 		/* The lane's own number first: its next record is no pass. */
 		uint64_t before = t->solo;
-		if (t->solo == section - 1 && ft_put_value(LOG_SOLO_BEGIN, 0, section)) {
+		if (t->solo == section - 1 && ft_put_after_all() && ft_put_value(LOG_SOLO_BEGIN, 0, section)) {
 			t->solo = section;
 			atomic_store(&ft_solo_begun, section);
 			t->in_solo = true;
@@ -162,7 +191,7 @@ static bool others_have_arrived(const struct ft_thread *t, uint64_t section)
 	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++) {
 		const struct ft_thread *other = &ft_threads[i];
 		enum ft_activity activity = atomic_load(&other->activity);
-		if (i != t->lane && activity != FT_AT_END && activity != FT_GONE &&
+		if (i != t->lane && (activity != FT_AT_END || ft_is_wanted(other)) && activity != FT_GONE &&
 		    atomic_load(&other->solo_reached) < (uint32_t)section &&
 		    !(activity == FT_IN_REAL && ft_stands_before(other, section) && atomic_load(&other->activity) == FT_IN_REAL))
 			return false;
@@ -180,12 +209,12 @@ void ft_solo_replay_begin(struct ft_thread *t, bool holds_lock)
 	if (e == NULL && holds_lock)
 		return;
 	if (e == NULL) {
-		ft_wait_for_the_end(t);
+		ft_wait_for_the_end(t, NULL);
 		if (ft_mode_word() == LOG_MODE_RECORD)
 			ft_solo_after_wait(t, true);
 		return;
 	}
-	if (e->record.kind != LOG_SOLO_BEGIN || ft_mode_word() != LOG_MODE_REPLAY)
+	if (e->record.kind != LOG_SOLO_BEGIN || e->record.elided != ft_elided(t) || ft_mode_word() != LOG_MODE_REPLAY)
 		return;
 	uint64_t section = e->value;
 	ft_done(e);

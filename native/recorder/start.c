@@ -231,7 +231,7 @@ __attribute__((constructor)) static void start(void)
 {
 	ft_real();
 	const char *path = getenv("FTREC_LOG"), *stall = getenv("FTREC_STALL_MS"), *without_solo = getenv("FTREC_NO_SOLO"),
-	           *elide = getenv("FTREC_ELIDE");
+	           *without_counting = getenv("FTREC_NO_ELIDE");
 	if (path == NULL || *path == 0)
 		return;
 	dl_iterate_phdr(find_outsider, NULL);
@@ -247,7 +247,7 @@ __attribute__((constructor)) static void start(void)
 		stall_ns = (uint64_t)atol(stall) * 1000000;
 	if (without_solo != NULL)
 		atomic_fetch_or(&ft_log.header->flags, LOG_FLAG_NO_SOLO);
-	if (elide != NULL)
+	if (without_counting == NULL)
 		atomic_fetch_or(&ft_log.header->flags, LOG_FLAG_ELIDE);
 	ft_elides = atomic_load(&ft_log.header->flags) & LOG_FLAG_ELIDE;
 	forget_image_before();

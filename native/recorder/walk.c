@@ -55,11 +55,14 @@ const struct log_event *ft_peek(struct ft_thread *t)
 {
 	const char *why = NULL;
 	for (;;) {
-		if (t->peeked && (t->next.record.kind != LOG_FLUSH || t->elided != t->next.record.elided))
+		bool passes = t->next.record.kind == LOG_FLUSH || t->next.record.kind == LOG_AFTER;
+		if (t->peeked && (!passes || ft_elided(t) != t->next.record.elided))
 			return &t->next;
 		if (t->peeked) {
+			if (t->next.record.kind == LOG_AFTER)
+				ft_want(&t->next);
 			skip(t, t->next_bytes);
-			t->elided = 0;
+			ft_progress(t);
 		}
 		if (t->position >= t->end)
 			t->end = atomic_load_explicit(&ft_log.lanes[t->lane].head, memory_order_acquire);
@@ -108,8 +111,8 @@ bool ft_stands_before(const struct ft_thread *t, uint64_t section)
 	/* The end of its own section it has reached with the call that it is in. */
 	enum ahead found = look_ahead(t, 1ull << LOG_CHECK | 1ull << LOG_PAD | 1ull << LOG_SOLO_END, &e);
 	if (found != AHEAD_FOUND)
-		return found == AHEAD_END;
-	return e.record.kind == LOG_SOLO_PASS && e.value >= section && e.record.elided == t->elided;
+		return found == AHEAD_END && !ft_is_wanted(t);
+	return e.record.kind == LOG_SOLO_PASS && e.value >= section && e.record.elided == ft_elided(t);
 }
 
 uint8_t ft_kind_ahead(const struct ft_thread *t, uint32_t *object)
@@ -124,8 +127,7 @@ uint8_t ft_kind_ahead(const struct ft_thread *t, uint32_t *object)
 void ft_consume(struct ft_thread *t)
 {
 	skip(t, t->next_bytes);
-	t->elided = 0;
-	t->owed_known = false;
+	ft_progress(t);
 	t->events++;
 }
 

@@ -55,6 +55,10 @@ export function logControl(shared: AgentShared): LogControl {
     await chmod(fresh, 0o666);
     await rename(fresh, log);
   };
+  const disarm: LogControl["disarm"] = (record) => {
+    brokers.get(record.id)?.child.kill("SIGKILL");
+    brokers.delete(record.id);
+  };
   return {
     make,
     async recorded(record) {
@@ -71,7 +75,7 @@ export function logControl(shared: AgentShared): LogControl {
       await rm(log, { force: true });
       await rm(frames, { force: true });
     },
-    async arm(record, app, epoch) {
+    async arm(record, app, epoch, paced) {
       const { dir, log, frames } = pairPaths(config.runDir, record.id);
       brokers.get(record.id)?.child.kill("SIGKILL");
       const args = [
@@ -89,7 +93,7 @@ export function logControl(shared: AgentShared): LogControl {
         brokers.set(record.id, broker);
         await asShipped(log, join(dir, `lanes-${epoch}`));
         await chmod(log, 0o666);
-        await ftlog("mode", log, "replay", "record");
+        await ftlog("mode", log, "replay", "record", ...(paced ? ["paced"] : []));
         return true;
       }
       const line = first === undefined ? undefined : parseLine(first);
@@ -119,9 +123,10 @@ export function logControl(shared: AgentShared): LogControl {
         waiting: fields.number("waiting"),
       };
     },
-    disarm(record) {
-      brokers.get(record.id)?.child.kill("SIGKILL");
-      brokers.delete(record.id);
+    disarm,
+    async giveUp(record) {
+      disarm(record);
+      await ftlog("mode", pairPaths(config.runDir, record.id).log, "live");
     },
   };
 }

@@ -153,14 +153,17 @@ export interface LogControl {
   /**
    * A process that is restored from now on replays, then its connections are rebuilt, and it goes on recording. False:
    * what was shipped does not lead from that checkpoint, so no output later than it can have been released.
+   * @param paced  the recorded intervals between calls are enforced
    */
-  arm(record: PairRecord, app: Application, epoch: number): Promise<boolean>;
+  arm(record: PairRecord, app: Application, epoch: number, paced: boolean): Promise<boolean>;
   /** Of the replay that was armed; undefined while it runs. */
   outcome(record: PairRecord): Promise<ReplayOutcome | undefined>;
   /** What became of the connections; throws if they could not be handed over. */
   connections(record: PairRecord): Promise<ConnectionsOutcome>;
   /** Nobody waits for a replay any more. */
   disarm(record: PairRecord): void;
+  /** The same, and what is restored from now on neither replays nor records. */
+  giveUp(record: PairRecord): Promise<void>;
 }
 
 export interface ConnectionsOutcome {

@@ -22,6 +22,7 @@
 import { asFtError, FtError } from "../errors/error.js";
 import type { FaultPoint } from "../faults/faults.js";
 import { limits } from "../limits.js";
+import { afterFailedReplay, isPaced } from "./divergence.js";
 import { watchFill } from "./filling.js";
 import type { Pair } from "./pair.js";
 import type { TakeoverReason } from "./plan.js";
@@ -42,6 +43,8 @@ interface Takeover {
   lazyBytes: number;
   /** Mode hybrid: there is a log that leads from the epoch. */
   armed: boolean;
+  /** Replays that were armed. */
+  attempts: number;
   replay: NonNullable<Pair["takeover"]>["replay"] | undefined;
 }
 
@@ -87,6 +90,7 @@ export async function takeOver(
     restoredPid: 0,
     lazyBytes: 0,
     armed: false,
+    attempts: 0,
     replay: undefined,
   };
   pair.order = undefined;
@@ -168,7 +172,9 @@ async function arm(takeover: Takeover): Promise<void> {
   const { pair, epoch } = takeover;
   if (!isHybrid(pair) || !pair.app || pair.app.pid > 0) return;
   await pair.host.parts.restore(pair.record, pair.app, takeover.imagesDir, "clear");
-  takeover.armed = await pair.host.parts.log.arm(pair.record, pair.app, epoch);
+  takeover.attempts += 1;
+  const paced = isPaced(pair.policy, takeover.attempts);
+  takeover.armed = await pair.host.parts.log.arm(pair.record, pair.app, epoch, paced);
   if (takeover.armed) return;
   pair.event(
     "log-not-replayed",
@@ -181,7 +187,8 @@ async function arm(takeover: Takeover): Promise<void> {
 async function replay(takeover: Takeover): Promise<void> {
   if (!takeover.armed) return;
   const { pair } = takeover;
-  for (let attempt = 1; ; attempt += 1) {
+  for (;;) {
+    const attempt = takeover.attempts;
     const report = await untilReported(pair);
     if (report?.outcome === "replayed") {
       const of = (name: string) => Number(report.fields[name] ?? 0);
@@ -197,13 +204,16 @@ async function replay(takeover: Takeover): Promise<void> {
     const why = report
       ? `${report.outcome}: ${report.text.trim().split("\n").slice(1, 7).join("; ")}`
       : `no report within ${limits.replayTimeoutMs} ms`;
-    pair.event("replay-failed", "error", `attempt ${attempt}: ${why}`);
-    if (attempt >= limits.replayAttemptsMax || pair.policy.onDivergence !== "retry") {
+    const paced = isPaced(pair.policy, attempt) ? ", paced" : "";
+    pair.event("replay-failed", "error", `attempt ${attempt}${paced}: ${why}`);
+    const next = afterFailedReplay(pair.policy, attempt, report?.outcome ?? "no report");
+    if (next === "checkpoint") return await resumeFromCheckpoint(takeover, why);
+    if (next === "stop") {
       throw new FtError({
         code: "REPLAY_FAILED",
         subject: pair.record.name,
         message: `the event log cannot be replayed: ${why}`,
-        hint: "Output later than the last checkpoint has been released, so the service cannot go on from it.",
+        hint: "Output later than the last checkpoint has been released, so the service cannot go on from it unless the policy says `onDivergence: checkpoint`.",
       });
     }
     await again(takeover);
@@ -224,6 +234,21 @@ async function untilReported(pair: Pair): Promise<ReplayOutcome | undefined> {
 async function again(takeover: Takeover): Promise<void> {
   await materialize(takeover, true);
   await arm(takeover);
+  await restore(takeover);
+}
+
+/** What was released after the checkpoint is taken back: the policy wants the service rather than the guarantee. */
+async function resumeFromCheckpoint(takeover: Takeover, why: string): Promise<void> {
+  const { pair, epoch } = takeover;
+  pair.event(
+    "resumed-from-checkpoint",
+    "error",
+    `the event log cannot be replayed, and onDivergence is checkpoint: what was told to clients after epoch ${epoch} is taken back (${why})`,
+  );
+  await pair.host.parts.restore(pair.record, pair.app!, takeover.imagesDir, "clear");
+  await pair.host.parts.log.giveUp(pair.record);
+  takeover.armed = false;
+  await materialize(takeover, true);
   await restore(takeover);
 }
 

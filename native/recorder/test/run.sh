@@ -4,12 +4,14 @@
 #
 #   FULL=1 recorder/test/run.sh
 #   ROUNDS=20 MILLISECONDS=1500 GENERATIONS=3 recorder/test/run.sh [start|middle|generations] [program…] [redis memcached]
+#   PACED=paced ROUNDS=20 recorder/test/run.sh start race-counter race-flag      data races: replays differ, less often paced
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 BUILD="${BUILD:-$(realpath ../build)}"
 FULL="${FULL:-}"; ROUNDS="${ROUNDS:-1}"; MILLISECONDS="${MILLISECONDS:-300}"; GENERATIONS="${GENERATIONS:-2}"; SEGMENTS="${SEGMENTS:-256}"
+PACED="${PACED:-}" # paced: recorded intervals are enforced in the replays
 FTLOG="$BUILD/bin/ftlog"; LIB="$BUILD/lib/libftrec.so"; TOOLKIT="$BUILD/toolkit"
-PROGRAMS="mutex rwlock condition semaphore threads clocks channels sockets children files timer signals shorts pipes"
+PROGRAMS="mutex rwlock condition semaphore threads clocks channels sockets children files timer signals shorts pipes bank race-none"
 SERVERS=""
 for server in redis-server memcached; do command -v "$server" >/dev/null && SERVERS="$SERVERS ${server%-server}"; done
 ways=""; names=""
@@ -102,7 +104,7 @@ from_start() {
   fi
   "$FTLOG" stats "$LOG" >"$DIR/stats" || { fail "$1 start: the log"; tail -3 "$DIR/stats"; return; }
   grep -q 'lost: nothing' "$DIR/stats" || { fail "$1 start: lost"; return; }
-  "$FTLOG" mode "$LOG" replay live
+  "$FTLOG" mode "$LOG" replay live $PACED
   launch "$(command_of "$1")"; pid="$(cat "$DIR/pid")"
   if ! check_report "$1" start; then alive "$pid" && end "$pid"; return; fi
   if is_server "$1"; then
@@ -144,7 +146,7 @@ from_middle() {
     if [ -n "$loader" ] && [ $((RANDOM % 2)) = 0 ]; then wait "$loader"; digest="$(state_of "$name")"; else sleep 0.1; digest=""; fi
     end "$pid"; [ -n "$loader" ] && wait "$loader"
     await_end "$pid"
-    "$FTLOG" mode "$LOG" replay "$after"
+    "$FTLOG" mode "$LOG" replay "$after" $PACED
     if ! restore; then
       has_ended && [ "$life" -lt 20000 ] && { from_middle "$name" "$generations" "$way" $((life * 2)); return; }
       fail "$name $way: restore"; grep -i 'error (' "$DIR/images/restore.log"; return

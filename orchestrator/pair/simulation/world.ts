@@ -336,6 +336,7 @@ export class SimHost {
         outcome: async () => undefined,
         connections: async () => ({ claims: 0, rebuilt: 0, failed: 0, waiting: 0 }),
         disarm: () => {},
+        giveUp: async () => {},
       },
       container: {
         create: async () => `container-${this.name}`,

@@ -7,8 +7,8 @@
 
 enum { READERS = 3 };
 static volatile uint64_t current;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static uint64_t order;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER, callback_lock = PTHREAD_MUTEX_INITIALIZER;
+static uint64_t order, slow;
 
 static void *timer(void *unused)
 {
@@ -17,8 +17,14 @@ static void *timer(void *unused)
 	struct epoll_event none;
 	while (going_on()) {
 		epoll_wait(epoll, &none, 1, 7);
-		for (int i = 0; i < 5; i++)
+		for (int i = 0; i < 5; i++) {
 			current = current + 1;
+			/* A lock that is free does not end the callback's section, and takes a while. */
+			pthread_mutex_lock(&callback_lock);
+			for (int n = 0; n < 2000; n++)
+				slow = mix(slow, current);
+			pthread_mutex_unlock(&callback_lock);
+		}
 	}
 	return NULL;
 }

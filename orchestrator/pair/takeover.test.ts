@@ -1,0 +1,130 @@
+/** What a takeover does when the event log cannot be replayed: each way out that a policy can name. */
+import { describe, expect, it } from "vitest";
+import type { FtError } from "../errors/error.js";
+import { limits } from "../limits.js";
+import type { Pair } from "./pair.js";
+import type { ReplayOutcome } from "./ports.js";
+import { takeOver } from "./takeover.js";
+
+const REPORTS: Record<string, ReplayOutcome> = {
+  replayed: { outcome: "replayed", fields: { events: "7" }, text: "outcome=replayed\n" },
+  diverged: { outcome: "diverged", fields: {}, text: "outcome=diverged\nwhat=output\n" },
+  corrupt: { outcome: "corrupt", fields: {}, text: "outcome=corrupt\nwhat=cut off\n" },
+};
+
+/** A standby in mode hybrid whose replays end as told, the last word for all that follow. */
+function standby(policy: { pacing?: string; onDivergence: string }, ...words: string[]) {
+  const calls: string[] = [];
+  const events: string[] = [];
+  let attempts = 0;
+  const note =
+    <T>(what: string, result?: T) =>
+    async () => {
+      calls.push(what);
+      return result as T;
+    };
+  const fake = {
+    record: { name: "bank", generation: 1, lastEpoch: 4 },
+    peerStatus: { generation: 1 },
+    policy: { mode: "hybrid", detection: { heartbeatMs: 30, missLimit: 3 }, ...policy },
+    app: { initPid: 1, pid: 0 },
+    store: {
+      materialize: note("materialize", { epoch: 5, imagesDir: "images" }),
+      discard: note("discard"),
+      stop: note("stop"),
+    },
+    stopAccepting: note("stop-accepting"),
+    save: note("save"),
+    tick: note("tick"),
+    enter: (state: string) => calls.push(`enter ${state}`),
+    event: (kind: string) => events.push(kind),
+    setApplication: () => {},
+    watchExit: () => {},
+    requireGate: () => ({ announce: note("announce"), mode: note("gate") }),
+    host: {
+      clock: { nowMs: () => 0, wallMs: () => 0, sleep: async () => {} },
+      faults: { pass: async () => {} },
+      metrics: { takeover: () => {} },
+      parts: {
+        container: {
+          adopt: async (app: object, pid: number) => ({ ...app, pid }),
+          configureInterface: note("interface"),
+        },
+        restore: async (_record: unknown, _app: unknown, _dir: string, only?: string) => {
+          calls.push(`restore ${only ?? "to run"}`);
+          return { pid: 7, restoreMs: 1, lazyBytes: 0 };
+        },
+        log: {
+          arm: async (_record: unknown, _app: unknown, _epoch: number, paced: boolean) => {
+            calls.push(paced ? "arm paced" : "arm");
+            return true;
+          },
+          outcome: async () => {
+            const word = words[Math.min(attempts, words.length - 1)]!;
+            attempts += 1;
+            return REPORTS[word];
+          },
+          connections: note("connections", { claims: 0, rebuilt: 0, failed: 0, waiting: 0 }),
+          disarm: () => calls.push("disarm"),
+          giveUp: note("give up"),
+        },
+      },
+    },
+    log: { warn: () => {} },
+  };
+  const run = () => takeOver(fake as unknown as Pair, "host-lost");
+  const armed = () => calls.filter((call) => call.startsWith("arm"));
+  return { fake, run, calls, events, armed };
+}
+
+describe("a replay that fails", () => {
+  it("is tried again from the same checkpoint, paced, and the service goes on", async () => {
+    const { run, armed, events, fake } = standby({ onDivergence: "stop" }, "diverged", "replayed");
+    await run();
+    expect(armed()).toEqual(["arm", "arm paced"]);
+    expect(events).toEqual(["replay-failed", "takeover-done"]);
+    expect(fake.app.pid).toBe(7);
+  });
+
+  it.each([
+    ["off", ["arm", "arm"]],
+    ["on-retry", ["arm", "arm paced"]],
+    ["always", ["arm paced", "arm paced"]],
+  ])("is timed as `pacing: %s` says", async (pacing, attempts) => {
+    const { run, armed } = standby({ pacing, onDivergence: "retry" }, "diverged", "replayed");
+    await run();
+    expect(armed()).toEqual(attempts);
+  });
+
+  it("stops the takeover by name with `onDivergence: stop`, and nothing was let out", async () => {
+    const { run, armed, calls, fake } = standby({ onDivergence: "stop" }, "diverged");
+    await expect(run()).rejects.toMatchObject({ code: "REPLAY_FAILED" } satisfies Partial<FtError>);
+    expect(armed()).toHaveLength(limits.replayAttemptsMax);
+    expect(calls.slice(-2)).toEqual(["disarm", "enter failed"]);
+    expect(calls).not.toContain("restore to run");
+    expect(fake.app.pid).toBe(0);
+  });
+
+  it("is tried longer with `onDivergence: retry`, but not for ever", async () => {
+    const { run, armed } = standby({ onDivergence: "retry" }, "diverged");
+    await expect(run()).rejects.toMatchObject({ code: "REPLAY_FAILED" });
+    expect(armed()).toHaveLength(limits.replayAttemptsOnRetryMax);
+  });
+
+  it("gives way to the checkpoint with `onDivergence: checkpoint`, and an event says what that means", async () => {
+    const { run, armed, calls, events, fake } = standby({ onDivergence: "checkpoint" }, "diverged");
+    await run();
+    expect(armed()).toHaveLength(limits.replayAttemptsMax);
+    const last = calls.slice(calls.lastIndexOf("restore clear"));
+    expect(last.slice(0, 4)).toEqual(["restore clear", "give up", "materialize", "restore to run"]);
+    expect(calls).not.toContain("connections");
+    expect(events.slice(-2)).toEqual(["resumed-from-checkpoint", "takeover-done"]);
+    expect(fake.app.pid).toBe(7);
+  });
+
+  it("is not tried again if the log is corrupt", async () => {
+    const { run, armed } = standby({ onDivergence: "retry" }, "corrupt");
+    await expect(run()).rejects.toMatchObject({ code: "REPLAY_FAILED" });
+    expect(armed()).toHaveLength(1);
+  });
+});

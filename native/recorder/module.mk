@@ -3,8 +3,8 @@ RECORDER_SRCS := $(addprefix recorder/,real.c start.c lane.c replay.c walk.c end
   process.c signals.c connections.c)
 
 LIBRARIES += libftrec.so
-libftrec.so_SRCS = $(RECORDER_SRCS) $(LIVE_TAKE_SRCS) log/file.c log/reader.c $(CRC_SRCS)
-libftrec.so_LDLIBS = -Wl,--no-as-needed -l:libdl.so.2 -l:libpthread.so.0 -Wl,-Bsymbolic -Wl,--version-script=recorder/exports.map
+libftrec.so_SRCS = $(RECORDER_SRCS) $(LIVE_TAKE_SRCS) log/file.c log/reader.c log/build.c $(CRC_SRCS)
+libftrec.so_LDLIBS = -Wl,--no-as-needed -l:libdl.so.2 -l:libpthread.so.0 -Wl,--build-id=sha1 -Wl,-Bsymbolic -Wl,--version-script=recorder/exports.map
 
 FIXTURES += recorder-load recorder-cost
 recorder-cost_SRCS = recorder/test/cost.c

@@ -233,6 +233,7 @@ struct ft_sides {
 _Noreturn void ft_diverged(const struct ft_sides *mine, const struct log_event *logged);
 void ft_stalled(void);
 _Noreturn void ft_corrupt(const char *why);
+_Noreturn void ft_other_build(void);
 
 /* live.c */
 const char *ft_go_live(void); /* NULL, or why this process must not go on */

@@ -84,7 +84,8 @@ _Static_assert(sizeof(struct log_header) == 192, "what changes fits into what is
 
 enum log_flags { LOG_FLAG_NO_SOLO = 1u, LOG_FLAG_PACE = 2u, LOG_FLAG_ELIDE = 4u };
 /* Never silently: the recorder sets this, and goes on LIVE. */
-enum log_loss { LOG_LOSS_NONE, LOG_LOSS_LANES, LOG_LOSS_OBJECTS, LOG_LOSS_DESCRIPTOR, LOG_LOSS_RECORD, LOG_LOSS_FORK };
+enum log_loss { LOG_LOSS_NONE, LOG_LOSS_LANES, LOG_LOSS_OBJECTS, LOG_LOSS_DESCRIPTOR, LOG_LOSS_RECORD, LOG_LOSS_FORK,
+	LOG_LOSS_CALL /* one that the recorder has no way for */ };
 
 /* Where a replay says what became of it: text, `key=value` a line. Written before `ready`. */
 struct log_report {

@@ -28,7 +28,7 @@
 enum { EXIT_OTHER_VERSION = 4, EXIT_DAMAGED = 5, EXIT_OTHER_BUILD = 6 };
 
 static const char *mode_names[] = {"none", "record", "replay", "live", "stopped"};
-static const char *loss_names[] = {"nothing", "lanes", "objects", "descriptor", "record", "fork"};
+static const char *loss_names[] = {"nothing", "lanes", "objects", "descriptor", "record", "fork", "call"};
 
 static const char *name_of(const char **names, uint32_t count, uint32_t value)
 {
@@ -215,7 +215,7 @@ static int stats(const struct log_file *log)
 	printf("all %" PRIu64 " records, %" PRIu64 " bytes, %" PRIu64 " acquisitions elided; free %" PRIu64 " MiB; mode %s; "
 	       "generation %" PRIu64 "; full %" PRIu64 " times, %.3f s; solo sections failed %u; lost: %s\n", all.records, all.bytes, all.elided,
 	       log_free_bytes(log) >> 20, name_of(mode_names, 5, atomic_load(&h->mode)), atomic_load(&h->generation),
-	       atomic_load(&h->waits), (double)atomic_load(&h->wait_ns) / 1e9, atomic_load(&h->solo_failures), name_of(loss_names, 6, atomic_load(&h->lost)));
+	       atomic_load(&h->waits), (double)atomic_load(&h->wait_ns) / 1e9, atomic_load(&h->solo_failures), name_of(loss_names, sizeof loss_names / sizeof *loss_names, atomic_load(&h->lost)));
 	return finish_lanes(walks, log);
 }
 

@@ -9,7 +9,8 @@ cd "$(dirname "$0")/../.." || exit 1
 BUILD="${BUILD:-$(realpath ../build)}"
 FULL="${FULL:-}"; ROUNDS="${ROUNDS:-1}"; MILLISECONDS="${MILLISECONDS:-300}"; GENERATIONS="${GENERATIONS:-2}"; SEGMENTS="${SEGMENTS:-256}"
 FTLOG="$BUILD/bin/ftlog"; LIB="$BUILD/lib/libftrec.so"; TOOLKIT="$BUILD/toolkit"
-PROGRAMS="mutex rwlock condition semaphore threads clocks channels sockets children files timer signals shorts pipes"
+PROGRAMS="mutex rwlock condition semaphore threads clocks channels sockets children files timer signals shorts pipes \
+  facts attributes streams temporary waits"
 SERVERS=""
 for server in redis-server memcached; do command -v "$server" >/dev/null && SERVERS="$SERVERS ${server%-server}"; done
 ways=""; names=""

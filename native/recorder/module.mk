@@ -22,4 +22,4 @@ RECORDER_PROGRAMS := mutex rwlock condition semaphore threads clocks channels so
 FIXTURES += $(addprefix recorder-program-,$(RECORDER_PROGRAMS))
 $(foreach name,$(RECORDER_PROGRAMS),$(eval recorder-program-$(name)_SRCS = recorder/test/programs/$(name).c))
 $(foreach name,$(RECORDER_PROGRAMS),$(eval recorder-program-$(name)_LDLIBS = -lpthread))
-TEST_SCRIPTS += recorder/test/symbols.sh recorder/test/run.sh
+TEST_SCRIPTS += recorder/test/symbols.sh recorder/test/run.sh recorder/test/leaks.sh

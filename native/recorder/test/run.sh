@@ -3,7 +3,7 @@
 # checkpoint in the middle after a kill -9. Short by default.
 #
 #   FULL=1 recorder/test/run.sh
-#   ROUNDS=20 MILLISECONDS=1500 GENERATIONS=3 recorder/test/run.sh [start|middle|generations] [program…] [redis memcached]
+#   ROUNDS=20 MILLISECONDS=1500 GENERATIONS=3 recorder/test/run.sh [start|middle|generations] [program…] [server…]
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 BUILD="${BUILD:-$(realpath ../build)}"
@@ -11,8 +11,9 @@ FULL="${FULL:-}"; ROUNDS="${ROUNDS:-1}"; MILLISECONDS="${MILLISECONDS:-300}"; GE
 FTLOG="$BUILD/bin/ftlog"; LIB="$BUILD/lib/libftrec.so"; TOOLKIT="$BUILD/toolkit"
 PROGRAMS="mutex rwlock condition semaphore threads clocks channels sockets children files timer signals shorts pipes \
   facts attributes streams temporary waits"
+. recorder/test/servers.sh
 SERVERS=""
-for server in redis-server memcached; do command -v "$server" >/dev/null && SERVERS="$SERVERS ${server%-server}"; done
+for server in redis redis-aof redis-always memcached lighttpd; do server_is_here "$server" && SERVERS="$SERVERS $server"; done
 ways=""; names=""
 for word in "$@"; do
   case "$word" in start|middle|generations) ways="$ways $word";; *) names="$names $word";; esac
@@ -68,21 +69,22 @@ await_end() {
 }
 command_of() {
   case "$1" in
-  redis) echo "redis-server --port 7401 --save \"\" --appendonly no --enable-debug-command yes";;
-  memcached) echo "memcached -t 4 -p 7402 -u root -l 127.0.0.1";;
+  redis*|memcached|lighttpd) server_command "$1" "$DIR/work";;
   sockets*) echo "$BUILD/test/recorder-program-sockets $MILLISECONDS $DIR/result ${1#sockets-}";;
   *) echo "$BUILD/test/recorder-program-$1 $MILLISECONDS $DIR/result";;
   esac
 }
-load_of() {
+load_of() { inside bash -c "BUILD=$BUILD . $PWD/recorder/test/servers.sh; server_load $1 $BUILD/test/recorder-load 16 $MILLISECONDS $RANDOM" >"$DIR/load"; }
+is_server() { [ -n "$(server_program "$1")" ]; }
+fresh() { rm -rf "$DIR/work" "$DIR/result"; mkdir -p "$DIR/work"; server_files "$1" "$DIR/work"; "$FTLOG" create "$LOG" 64 "$SEGMENTS"; }
+state_of() { case "$1" in redis*) inside redis-cli -p 7401 debug digest;; esac; }
+# Its log of changes, which the replay has written again, makes the same state.
+files_agree() { # name
+  local before
   case "$1" in
-  redis) inside "$BUILD/test/recorder-load" redis 7401 16 "$MILLISECONDS" "$RANDOM" >"$DIR/load";;
-  memcached) inside "$BUILD/test/recorder-load" memcached 7402 16 "$MILLISECONDS" "$RANDOM" >"$DIR/load";;
+  redis-a*) before="$(state_of "$1")"; [ "$(inside redis-cli -p 7401 debug loadaof)" = OK ] && [ "$before" = "$(state_of "$1")" ];;
   esac
 }
-is_server() { [ "$1" = redis ] || [ "$1" = memcached ]; }
-fresh() { rm -rf "$DIR/work" "$DIR/result"; mkdir -p "$DIR/work"; "$FTLOG" create "$LOG" 64 "$SEGMENTS"; }
-state_of() { [ "$1" = redis ] && inside redis-cli -p 7401 debug digest; }
 check_report() { # name way
   await_report || { fail "$1 $2: no report"; return 1; }
   [ "$(outcome)" = replayed ] || { fail "$1 $2:"; "$FTLOG" report "$LOG"; return 1; }
@@ -94,7 +96,7 @@ check_report() { # name way
 }
 
 from_start() {
-  fresh; launch "$(command_of "$1")"; local pid digest; pid="$(cat "$DIR/pid")"
+  fresh "$1"; launch "$(command_of "$1")"; local pid digest; pid="$(cat "$DIR/pid")"
   if is_server "$1"; then
     sleep 0.3; load_of "$1"; digest="$(state_of "$1")"; end "$pid"; sleep 0.1
   else
@@ -131,7 +133,7 @@ restore() {
 # Record, checkpoint, go on, kill, restore, replay; as often as there are generations; then let it end.
 from_middle() {
   local name="$1" generations="$2" way="$3" life="${4:-${LIFE_MS:-2500}}" pid digest loader after=record
-  fresh
+  fresh "$name"
   launch "$(MILLISECONDS=$((life * generations)) command_of "$name")"; pid="$(cat "$DIR/pid")"
   is_server "$name" && sleep 0.3
   for generation in $(seq "$generations"); do
@@ -155,6 +157,7 @@ from_middle() {
   done
   if is_server "$name"; then
     MILLISECONDS=100 load_of "$name" || fail "$name $way: does not serve after the replay"
+    files_agree "$name" || fail "$name $way: its files say something else"
     end "$pid"; sleep 0.1
   else
     trim_until_it_ends "$pid" || { fail "$name $way: does not end after the replay"; end "$pid"; return; }

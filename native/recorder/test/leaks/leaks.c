@@ -40,7 +40,7 @@ struct kind {
 	const struct rule_of_list *explained;
 };
 struct rule_of_list {
-	char call[32], through[512], by[64], reason[256];
+	char call[256], through[512], by[64], reason[256];
 	bool used;
 };
 static struct kind kinds[KINDS_MAX];
@@ -83,7 +83,7 @@ static int read_rules(const char *path)
 		struct rule_of_list *r = &rules[rule_count];
 		if (line[0] == '#' || line[0] == '\n')
 			continue;
-		if (rule_count == RULES_MAX || sscanf(line, "%31s %511s %63s %255[^\n]", r->call, r->through, r->by, r->reason) != 4) {
+		if (rule_count == RULES_MAX || sscanf(line, "%255s %511s %63s %255[^\n]", r->call, r->through, r->by, r->reason) != 4) {
 			fprintf(stderr, "%s:%d: not `call through by reason`\n", path, number);
 			fclose(file);
 			return -1;
@@ -173,6 +173,9 @@ static bool attribute(pid_t tid, const struct user_regs_struct *regs, struct kin
 			target = entry != 0 ? module_of(main_pid, entry) : NULL;
 			if (target != NULL && target->class == MODULE_RECORDER)
 				return false; /* it let the call through, and ended with a jump */
+			/* A function of its own, which ended with a jump. */
+			if (target == m)
+				target = NULL;
 			const char *name = target != NULL ? module_symbol(target, entry, true) : NULL;
 			/* Called by a pointer, or through another function that ended with a jump. */
 			if (name == NULL && inner != NULL)

@@ -13,7 +13,7 @@ PROGRAMS="mutex rwlock condition semaphore threads clocks channels sockets child
   facts attributes streams temporary waits"
 . recorder/test/servers.sh
 SERVERS=""
-for server in redis redis-aof redis-always memcached lighttpd; do server_is_here "$server" && SERVERS="$SERVERS $server"; done
+for server in redis redis-aof redis-always redis-save memcached lighttpd; do server_is_here "$server" && SERVERS="$SERVERS $server"; done
 ways=""; names=""
 for word in "$@"; do
   case "$word" in start|middle|generations) ways="$ways $word";; *) names="$names $word";; esac
@@ -76,13 +76,14 @@ command_of() {
 }
 load_of() { inside bash -c "BUILD=$BUILD . $PWD/recorder/test/servers.sh; server_load $1 $BUILD/test/recorder-load 16 $MILLISECONDS $RANDOM" >"$DIR/load"; }
 is_server() { [ -n "$(server_program "$1")" ]; }
-fresh() { rm -rf "$DIR/work" "$DIR/result"; mkdir -p "$DIR/work"; server_files "$1" "$DIR/work"; "$FTLOG" create "$LOG" 64 "$SEGMENTS"; }
+files_as_at_the_start() { rm -rf "$DIR/work"; mkdir -p "$DIR/work"; server_files "$1" "$DIR/work"; }
+fresh() { rm -rf "$DIR/result"; files_as_at_the_start "$1"; "$FTLOG" create "$LOG" 64 "$SEGMENTS"; }
 state_of() { case "$1" in redis*) inside redis-cli -p 7401 debug digest;; esac; }
 # Its log of changes, which the replay has written again, makes the same state.
 files_agree() { # name
   local before
   case "$1" in
-  redis-a*) before="$(state_of "$1")"; [ "$(inside redis-cli -p 7401 debug loadaof)" = OK ] && [ "$before" = "$(state_of "$1")" ];;
+  redis-?*) before="$(state_of "$1")"; [ "$(inside redis-cli -p 7401 debug loadaof)" = OK ] && [ "$before" = "$(state_of "$1")" ];;
   esac
 }
 check_report() { # name way
@@ -106,6 +107,7 @@ from_start() {
   "$FTLOG" stats "$LOG" >"$DIR/stats" || { fail "$1 start: the log"; tail -3 "$DIR/stats"; return; }
   grep -q 'lost: nothing' "$DIR/stats" || { fail "$1 start: lost"; return; }
   "$FTLOG" mode "$LOG" replay live
+  files_as_at_the_start "$1"
   launch "$(command_of "$1")"; pid="$(cat "$DIR/pid")"
   if ! check_report "$1" start; then alive "$pid" && end "$pid"; return; fi
   if is_server "$1"; then

@@ -41,6 +41,7 @@ server_command() { # server folder
   case "$1" in
   redis) echo "redis-server --port 7401 --save \"\" --appendonly no --enable-debug-command yes";;
   redis-aof) echo "redis-server --port 7401 --save \"\" --appendonly yes --appendfsync everysec --enable-debug-command yes";;
+  redis-save) echo "redis-server --port 7401 --save \"\" --appendonly yes --appendfsync everysec --enable-debug-command yes --rdb-key-save-delay 20";;
   redis-always) echo "redis-server --port 7401 --save \"\" --appendonly yes --appendfsync always --enable-debug-command yes";;
   memcached) echo "memcached -t 4 -p 7402 -u root -l 127.0.0.1";;
   lighttpd) echo "$LIGHTTPD -D -f $2/lighttpd.conf";;
@@ -49,7 +50,14 @@ server_command() { # server folder
 server_load() { # server recorder-load connections milliseconds seed
   local protocol="$1"
   case "$1" in redis*) protocol=redis;; lighttpd) protocol=http;; esac
-  "$2" "$protocol" "$(server_port "$1")" "$3" "$4" "$5"
+  "$2" "$protocol" "$(server_port "$1")" "$3" "$4" "$5" &
+  local load=$!
+  # Children that write the whole state, one after the other, beside the load.
+  while [ "$1" = redis-save ] && kill -0 $load 2>/dev/null; do
+    timeout 2 redis-cli -p 7401 bgsave >/dev/null 2>&1; sleep 0.15
+    timeout 2 redis-cli -p 7401 bgrewriteaof >/dev/null 2>&1; sleep 0.15
+  done
+  wait $load
 }
 # What makes a server do rarer things.
 server_extra() {

@@ -11,6 +11,10 @@ recorder-cost_SRCS = recorder/test/cost.c
 recorder-cost_LDLIBS = -lpthread
 recorder-load_SRCS = recorder/test/load.c
 
+FIXTURES += recorder-spoil recorder-stuck
+recorder-spoil_SRCS = recorder/test/spoil.c $(LOG_SRCS) $(CRC_SRCS)
+recorder-stuck_SRCS = recorder/test/stuck.c
+
 # Which system calls pass the recorder by.
 ifeq ($(shell uname -m),x86_64)
 FIXTURES += recorder-leaks
@@ -18,8 +22,8 @@ recorder-leaks_SRCS = $(addprefix recorder/test/leaks/,leaks.c modules.c unwind.
 endif
 
 # One small program per feature; test/run.sh runs each recorded, replayed from its start, and from a checkpoint.
-RECORDER_PROGRAMS := mutex rwlock condition semaphore threads clocks channels sockets children files timer signals shorts pipes facts attributes streams temporary waits
+RECORDER_PROGRAMS := mutex rwlock condition semaphore threads clocks channels sockets children files timer signals shorts pipes facts attributes streams temporary waits sendfile
 FIXTURES += $(addprefix recorder-program-,$(RECORDER_PROGRAMS))
 $(foreach name,$(RECORDER_PROGRAMS),$(eval recorder-program-$(name)_SRCS = recorder/test/programs/$(name).c))
 $(foreach name,$(RECORDER_PROGRAMS),$(eval recorder-program-$(name)_LDLIBS = -lpthread))
-TEST_SCRIPTS += recorder/test/symbols.sh recorder/test/run.sh recorder/test/leaks.sh
+TEST_SCRIPTS += recorder/test/symbols.sh recorder/test/run.sh recorder/test/bad_input.sh recorder/test/leaks.sh

@@ -111,6 +111,7 @@ export async function applicationPid(running: Running): Promise<number> {
     redis: /^(\S*\/)?redis-server /,
     memcached: /^(\S*\/)?memcached /,
     nginx: /^nginx: master/,
+    lighttpd: /^(\S*\/)?lighttpd /,
   };
   const wanted = pattern[running.service.spec.workload];
   if (!wanted) throw new Error(`no application pattern for ${running.service.spec.workload}`);

@@ -11,6 +11,7 @@ const applicationOf: Record<string, RegExp> = {
   redis: /^(\S*\/)?redis-server /,
   memcached: /^(\S*\/)?memcached /,
   nginx: /^nginx: master/,
+  lighttpd: /^(\S*\/)?lighttpd /,
   echo: /^(\S*\/)?ft-echo /,
   disk: /^(\S*\/)?ft-disk /,
   tree: /^(\S*\/)?ft-tree /,

@@ -10,7 +10,7 @@ import { type Workload, workloads } from "./report.js";
 export interface DialogueSettings {
   run: string;
   valueBytes: number;
-  /** nginx: one request in so many asks for the large file; 0: none. */
+  /** nginx, lighttpd: one request in so many asks for the large file; 0: none. */
   largeEvery: number;
 }
 
@@ -27,7 +27,8 @@ export function conversationFor(workload: Workload, settings: DialogueSettings):
       return alone((connection) => new RedisDialogue(run, connection, valueBytes));
     case "memcached":
       return alone((connection) => new MemcachedDialogue(run, connection, valueBytes));
-    case "nginx": {
+    case "nginx":
+    case "lighttpd": {
       const site = workloadSite(settings.largeEvery);
       return alone((connection) => new HttpDialogue(run, connection, site));
     }

@@ -38,6 +38,7 @@ export const defaultPorts: Record<Workload, number> = {
   redis: 6379,
   memcached: 11211,
   nginx: 80,
+  lighttpd: 80,
   echo: 7007,
   disk: 7008,
   tree: 7009,

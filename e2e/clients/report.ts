@@ -2,7 +2,15 @@
 import type { Findings } from "./findings.js";
 import type { Gap, LatencySummary, Slice } from "./latency.js";
 
-export const workloads = ["redis", "memcached", "nginx", "echo", "disk", "tree"] as const;
+export const workloads = [
+  "redis",
+  "memcached",
+  "nginx",
+  "lighttpd",
+  "echo",
+  "disk",
+  "tree",
+] as const;
 export type Workload = (typeof workloads)[number];
 
 export interface ConnectionLedger {

@@ -147,6 +147,41 @@ function takeoverFault(point: FaultPoint, action: "crash" | "error"): Scenario {
   };
 }
 
+/**
+ * Children that write the whole state (BGSAVE, BGREWRITEAOF) come and go under load when the host dies. The replay makes
+ * them again, and its log of changes still makes the state that clients know.
+ */
+const savingChildren: Scenario = {
+  name: "hybrid/redis-saving-children",
+  quick: false,
+  boundMs: 150_000,
+  run: async (context) => {
+    const options = { workload: "redis" as const, policy };
+    await underLoad(context, options, async ({ service, primary, standby, client }) => {
+      await untilCovered(context, service, primary);
+      const ask = (host: Host, ...words: string[]) =>
+        service.docker(host, ["exec", service.name, "redis-cli", ...words]);
+      for (let i = 0; i < 4; i += 1) {
+        await ask(primary, i % 2 === 0 ? "bgsave" : "bgrewriteaof");
+        await client.makesProgress(100, 30_000);
+      }
+      void ask(primary, "bgrewriteaof").catch(() => {});
+      await client.makesProgress(100, 30_000);
+      await context.hosts.kill(primary);
+      const view = await service.untilTakenOver(standby, 30_000);
+      expectThat(view.takeover?.replay, "the takeover replayed nothing");
+      await client.makesProgress(200, 30_000);
+      const info = await ask(standby, "info", "persistence");
+      const said = (line: string) =>
+        expectThat(info.stdout.includes(line), `no ${line}: ${info.stdout}`);
+      said("aof_last_bgrewrite_status:ok");
+      said("aof_last_write_status:ok");
+      const loaded = await ask(standby, "bgrewriteaof");
+      expectThat(loaded.exitCode === 0, `bgrewriteaof after the takeover: ${loaded.stderr}`);
+    });
+  },
+};
+
 /** What forked children do is not recorded yet: such an application is refused, by name, before anything is changed. */
 const manyProcesses: Scenario = {
   name: "hybrid/many-processes-refused",
@@ -180,6 +215,9 @@ export const hybridScenarios: Scenario[] = [
   hostLoss("redis", 8, 3),
   hostLoss("memcached", 8, 1),
   hostLoss("echo", 8, 1),
+  hostLoss("lighttpd", 8, 1),
+  hostLoss("redis-always", 8, 1),
+  savingChildren,
   switchover,
   afterLossOf("gate", "primary", /(^|\/)ftgate /),
   afterLossOf("gate", "standby", /(^|\/)ftgate /),

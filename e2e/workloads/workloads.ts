@@ -1,6 +1,6 @@
 /**
  * The services that tests protect: what is in their image, how they are run, what their protocol promises. The redis,
- * memcached and nginx are Debian's own; the others are written here so that every reply proves something.
+ * memcached, nginx and lighttpd are Debian's own; the others are written here so that every reply proves something.
  */
 import { join } from "node:path";
 import { FtError } from "../../orchestrator/errors/error.js";
@@ -22,6 +22,7 @@ export const WORKLOAD_NAMES = [
   "redis-always",
   "memcached",
   "nginx",
+  "lighttpd",
   "echo",
   "disk",
   "tree",
@@ -78,6 +79,13 @@ const definitions: Record<WorkloadName, () => WorkloadDefinition> = {
     port: 80,
     runOptions: [],
     protocol: `HTTP/1.1 with keep-alive; /small.txt (${SMALL_FILE_TEXT.length} bytes), /large.txt (${LARGE_FILE_BYTES} bytes); a master and 2 workers`,
+  }),
+  lighttpd: () => ({
+    name: "lighttpd",
+    image: lighttpdImage(),
+    port: 80,
+    runOptions: [],
+    protocol: `HTTP/1.1 with keep-alive; the files of the nginx workload; one process`,
   }),
   echo: () =>
     ours(
@@ -151,6 +159,30 @@ function nginxImage(): ImageRequest {
       { path: "srv/www/large.txt", text: largeFile() },
     ],
     folders: [{ path: "var/lib/nginx", owner: "root" }],
+  };
+}
+
+const LIGHTTPD_CONFIGURATION = `server.modules = ( "mod_indexfile", "mod_access" )
+server.document-root = "/srv/www"
+server.port = 80
+server.username = "www-data"
+server.groupname = "www-data"
+server.max-keep-alive-idle = 3600
+server.max-keep-alive-requests = 1000000000
+mimetype.assign = ( ".txt" => "text/plain" )
+`;
+
+function lighttpdImage(): ImageRequest {
+  return {
+    ...plain("ft-lighttpd"),
+    packages: ["lighttpd"],
+    command: ["lighttpd", "-D", "-f", "/etc/lighttpd/workload.conf"],
+    files: [
+      { path: "etc/lighttpd/workload.conf", text: LIGHTTPD_CONFIGURATION },
+      { path: "srv/www/small.txt", text: SMALL_FILE_TEXT },
+      { path: "srv/www/large.txt", text: largeFile() },
+    ],
+    folders: [{ path: "var/cache/lighttpd/uploads", owner: "www-data" }],
   };
 }
 

@@ -72,7 +72,7 @@ static const char *start_source(struct gate *gate, const struct ship_files *file
 	int failed = source_open(&ship->source, files->log, gate->generation, gate->options->ship_queue_bytes);
 	if (failed != 0) {
 		*error = -failed;
-		return "log";
+		return failed == -EPROTO ? "log-version" : "log";
 	}
 	sender_open(&ship->sender, &ship->settings, &ship->source, &gate->options->ship_local, &gate->options->ship_peer,
 		    gate->pair_hash);

@@ -309,7 +309,7 @@ static void log_verb(struct request *request)
 	int error = 0;
 	const char *code = ship_start(request->gate, role, &files, &error);
 	if (code != NULL && error != 0) {
-		line_fail(request->reply, code, error, strerror(error));
+		line_fail(request->reply, code, error, log_why(-error));
 		return;
 	}
 	if (code != NULL) {

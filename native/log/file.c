@@ -119,6 +119,15 @@ int log_map(const char *path, bool writable, struct log_file *out)
 	return 0;
 }
 
+const char *log_why(int error)
+{
+	switch (error) {
+	case -EBADMSG: return "not an event log, or damaged";
+	case -EPROTO: return "an event log of another version";
+	default: return strerror(-error);
+	}
+}
+
 void log_unmap(struct log_file *log)
 {
 	if (log->header != NULL)

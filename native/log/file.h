@@ -24,6 +24,8 @@ uint64_t log_file_bytes(uint32_t lane_count, uint32_t segment_count);
 int log_create(const char *path, uint32_t lane_count, uint32_t segment_count, enum log_mode mode);
 /* -EBADMSG: not such a file or damaged; -EPROTO: another version of the format. */
 int log_map(const char *path, bool writable, struct log_file *out);
+/* Of an error of log_map(), for a person. */
+const char *log_why(int error);
 void log_unmap(struct log_file *log);
 
 /* The bytes of a lane from `position` to the end of their segment, or NULL if no segment holds them. */

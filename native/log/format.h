@@ -35,7 +35,7 @@
 #include <stdint.h>
 
 #define LOG_MAGIC 0x31474f4c43455246ull /* "FRECLOG1" */
-#define LOG_VERSION 1u
+#define LOG_VERSION 2u /* 2: a pipe's and an eventfd's input ends with the channel's object; the recorder's build */
 #define LOG_PAGE_BYTES 4096u
 #define LOG_LANES_MAX 256u
 #define LOG_SEGMENTS_MAX 4096u
@@ -78,11 +78,14 @@ struct log_header {
 	_Atomic uint32_t solo_failures; /* sections that were not, because a thread did not stop in time */
 	/* Replay. */
 	_Atomic uint64_t replayed_events, verified_outputs, replay_ns, unreached_events, verified_bytes;
+	_Atomic uint64_t recorder_build[2]; /* the first 16 bytes of the recorder's build id; 0: none has started */
 };
+_Static_assert(sizeof(struct log_header) == 192, "what changes fits into what is shipped of it");
 
 enum log_flags { LOG_FLAG_NO_SOLO = 1u, LOG_FLAG_PACE = 2u, LOG_FLAG_ELIDE = 4u };
 /* Never silently: the recorder sets this, and goes on LIVE. */
-enum log_loss { LOG_LOSS_NONE, LOG_LOSS_LANES, LOG_LOSS_OBJECTS, LOG_LOSS_DESCRIPTOR, LOG_LOSS_RECORD, LOG_LOSS_FORK };
+enum log_loss { LOG_LOSS_NONE, LOG_LOSS_LANES, LOG_LOSS_OBJECTS, LOG_LOSS_DESCRIPTOR, LOG_LOSS_RECORD, LOG_LOSS_FORK,
+	LOG_LOSS_CALL /* one that the recorder has no way for */ };
 
 /* Where a replay says what became of it: text, `key=value` a line. Written before `ready`. */
 struct log_report {

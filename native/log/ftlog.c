@@ -10,18 +10,26 @@
  *                                     whether recorded intervals are enforced
  *   ftlog trim FILE all               forgets all of it: a checkpoint has been taken while the application stood still
  *
- * Ends with 0, or 2 for a log that cannot be read, or 3 when a lane is torn or corrupt (what was readable is printed).
+ *   ftlog build LIBRARY              which build of libftrec.so that is
+ *   ftlog check FILE [LIBRARY]        whole? and recorded by this build of libftrec.so?
+ *
+ * Ends with 0, or 2 for a log that cannot be read, 3 when a lane is torn or corrupt (what was readable is printed), 4 for a
+ * log of another version, 5 for one that is none or has a damaged header, 6 for one of another build of the recorder.
  */
+#include <endian.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "log/build.h"
 #include "log/reader.h"
 
+enum { EXIT_OTHER_VERSION = 4, EXIT_DAMAGED = 5, EXIT_OTHER_BUILD = 6 };
+
 static const char *mode_names[] = {"none", "record", "replay", "live", "stopped"};
-static const char *loss_names[] = {"nothing", "lanes", "objects", "descriptor", "record", "fork"};
+static const char *loss_names[] = {"nothing", "lanes", "objects", "descriptor", "record", "fork", "call"};
 
 static const char *name_of(const char **names, uint32_t count, uint32_t value)
 {
@@ -208,8 +216,51 @@ static int stats(const struct log_file *log)
 	printf("all %" PRIu64 " records, %" PRIu64 " bytes, %" PRIu64 " acquisitions elided; free %" PRIu64 " MiB; mode %s; "
 	       "generation %" PRIu64 "; full %" PRIu64 " times, %.3f s; solo sections failed %u; lost: %s\n", all.records, all.bytes, all.elided,
 	       log_free_bytes(log) >> 20, name_of(mode_names, 5, atomic_load(&h->mode)), atomic_load(&h->generation),
-	       atomic_load(&h->waits), (double)atomic_load(&h->wait_ns) / 1e9, atomic_load(&h->solo_failures), name_of(loss_names, 6, atomic_load(&h->lost)));
+	       atomic_load(&h->waits), (double)atomic_load(&h->wait_ns) / 1e9, atomic_load(&h->solo_failures), name_of(loss_names, sizeof loss_names / sizeof *loss_names, atomic_load(&h->lost)));
 	return finish_lanes(walks, log);
+}
+
+/* A process that was recorded by one build can be replayed by no other: its memory holds that build's state. */
+static int check_build(const struct log_file *log, const char *library)
+{
+	struct log_build build = {{0, 0}};
+	uint64_t id[2] = {atomic_load(&log->header->recorder_build[0]), atomic_load(&log->header->recorder_build[1])};
+	int failed = log_build_of_file(library, &build);
+	if (failed != 0) {
+		fprintf(stderr, "ftlog: %s: %s\n", library, failed == -ENOENT ? "a library without a build id" : strerror(-failed));
+		return 2;
+	}
+	if (build.id[0] == id[0] && build.id[1] == id[1])
+		return 0;
+	fprintf(stderr, "ftlog: recorded by another build of the recorder (%016" PRIx64 "%016" PRIx64 ") than %s\n", be64toh(id[0]),
+	        be64toh(id[1]), library);
+	return EXIT_OTHER_BUILD;
+}
+
+static int check(const struct log_file *log, const char *library)
+{
+	static struct lane_walk *walks[LOG_LANES_MAX];
+	int other = library != NULL ? check_build(log, library) : 0;
+	if (other != 0)
+		return other;
+	if (open_lanes(walks, log, -1) != 0)
+		return 2;
+	for (uint32_t lane = 0; lane < log->lane_count; lane++)
+		while (walks[lane] != NULL && walks[lane]->state == LOG_WALK_EVENT)
+			step(walks[lane], 0);
+	return finish_lanes(walks, log);
+}
+
+static int print_build(const char *library)
+{
+	struct log_build build = {{0, 0}};
+	int failed = log_build_of_file(library, &build);
+	if (failed != 0) {
+		fprintf(stderr, "ftlog: %s: %s\n", library, failed == -ENOENT ? "a library without a build id" : strerror(-failed));
+		return 2;
+	}
+	printf("%016" PRIx64 "%016" PRIx64 "\n", be64toh(build.id[0]), be64toh(build.id[1]));
+	return 0;
 }
 
 static int report(const struct log_file *log)
@@ -267,17 +318,15 @@ static int trim(const struct log_file *log, bool all)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: ftlog dump FILE [LANE] | stats FILE | report FILE | create FILE LANES SEGMENTS | trim FILE [all] | "
+	fprintf(stderr, "usage: ftlog dump FILE [LANE] | stats FILE | check FILE [LIBRARY] | build LIBRARY | report FILE | create FILE LANES SEGMENTS | trim FILE [all] | "
 	                "mode FILE MODE [MODE-AFTER-REPLAY [paced]]\n");
 	return 2;
 }
 
 static int failed(const char *path, int error)
 {
-	fprintf(stderr, "ftlog: %s: %s\n", path,
-	        error == -EBADMSG ? "not an event log, or damaged" :
-	        error == -EPROTO  ? "an event log of another version" : strerror(-error));
-	return 2;
+	fprintf(stderr, "ftlog: %s: %s\n", path, log_why(error));
+	return error == -EBADMSG ? EXIT_DAMAGED : error == -EPROTO ? EXIT_OTHER_VERSION : 2;
 }
 
 int main(int argc, char **argv)
@@ -289,6 +338,8 @@ int main(int argc, char **argv)
 		int error = log_create(path, (uint32_t)atoi(argv[3]), (uint32_t)atoi(argv[4]), LOG_MODE_RECORD);
 		return error == 0 ? 0 : failed(path, error);
 	}
+	if (strcmp(verb, "build") == 0)
+		return print_build(path);
 	struct log_file log;
 	bool trims = strcmp(verb, "trim") == 0, changes = trims || (strcmp(verb, "mode") == 0 && argc >= 4);
 	int error = log_map(path, changes, &log);
@@ -302,6 +353,8 @@ int main(int argc, char **argv)
 		return dump(&log, argc > 3 ? atol(argv[3]) : -1);
 	if (strcmp(verb, "stats") == 0)
 		return stats(&log);
+	if (strcmp(verb, "check") == 0)
+		return check(&log, argc > 3 ? argv[3] : NULL);
 	if (strcmp(verb, "report") == 0)
 		return report(&log);
 	return usage();

@@ -1,5 +1,5 @@
 /* Time, chance and identity: everything small that the kernel says and the application cannot compute. */
-#include "recorder/real.h"
+#include "recorder/facts.h"
 
 #include <limits.h>
 #include <sys/random.h>
@@ -218,7 +218,7 @@ FT_PUBLIC unsigned sleep(unsigned seconds)
 
 /* ---- chance */
 
-static long random_bytes(void *out, size_t bytes, unsigned flags)
+long ft_random(void *out, size_t bytes, unsigned flags)
 {
 	FT_CALL {
 		if (mode == LOG_MODE_LIVE)
@@ -243,21 +243,21 @@ static long random_bytes(void *out, size_t bytes, unsigned flags)
 
 FT_PUBLIC ssize_t getrandom(void *out, size_t bytes, unsigned flags)
 {
-	return IS_RECORDED ? random_bytes(out, bytes, flags) : REAL(getrandom)(out, bytes, flags);
+	return IS_RECORDED ? ft_random(out, bytes, flags) : REAL(getrandom)(out, bytes, flags);
 }
 
 FT_PUBLIC int getentropy(void *out, size_t bytes)
 {
 	if (!IS_RECORDED || bytes > 256)
 		return REAL(getentropy)(out, bytes);
-	return random_bytes(out, bytes, 0) == (long)bytes ? 0 : -1;
+	return ft_random(out, bytes, 0) == (long)bytes ? 0 : -1;
 }
 
 FT_PUBLIC void arc4random_buf(void *out, size_t bytes)
 {
 	uint8_t *at = out;
 	while (bytes > 0) {
-		long got = ft_me != NULL ? random_bytes(at, bytes, 0) : REAL(getrandom)(at, bytes, 0);
+		long got = ft_me != NULL ? ft_random(at, bytes, 0) : REAL(getrandom)(at, bytes, 0);
 		if (got > 0) {
 			at += got;
 			bytes -= (size_t)got;
@@ -290,8 +290,12 @@ static long identity(uint32_t which, long real)
 	}
 }
 
+pid_t ft_told_pid;
+
 FT_PUBLIC pid_t getpid(void)
 {
+	if (unlikely(ft_told_pid != 0))
+		return ft_told_pid;
 	return IS_RECORDED ? (pid_t)identity(IDENTITY_PID, REAL(getpid)()) : REAL(getpid)();
 }
 

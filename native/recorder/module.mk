@@ -1,20 +1,30 @@
 RECORDER_SRCS := $(addprefix recorder/,real.c start.c lane.c replay.c walk.c ending.c report.c elided.c pace.c solo.c live.c objects.c \
   checksum.c descriptors.c inputs.c messages.c outputs.c channels.c backlog.c vectors.c sockets.c polls.c opens.c clocks.c locks.c threads.c \
-  process.c signals.c connections.c)
+  process.c signals.c connections.c facts.c attributes.c compound.c)
 
 LIBRARIES += libftrec.so
-libftrec.so_SRCS = $(RECORDER_SRCS) $(LIVE_TAKE_SRCS) log/file.c log/reader.c $(CRC_SRCS)
-libftrec.so_LDLIBS = -Wl,--no-as-needed -l:libdl.so.2 -l:libpthread.so.0 -Wl,-Bsymbolic -Wl,--version-script=recorder/exports.map
+libftrec.so_SRCS = $(RECORDER_SRCS) $(LIVE_TAKE_SRCS) log/file.c log/reader.c log/build.c $(CRC_SRCS)
+libftrec.so_LDLIBS = -Wl,--no-as-needed -l:libdl.so.2 -l:libpthread.so.0 -Wl,--build-id=sha1 -Wl,-Bsymbolic -Wl,--version-script=recorder/exports.map
 
 FIXTURES += recorder-load recorder-cost
 recorder-cost_SRCS = recorder/test/cost.c
 recorder-cost_LDLIBS = -lpthread
 recorder-load_SRCS = recorder/test/load.c
 
+FIXTURES += recorder-spoil recorder-stuck
+recorder-spoil_SRCS = recorder/test/spoil.c $(LOG_SRCS) $(CRC_SRCS)
+recorder-stuck_SRCS = recorder/test/stuck.c
+
+# Which system calls pass the recorder by.
+ifeq ($(shell uname -m),x86_64)
+FIXTURES += recorder-leaks
+recorder-leaks_SRCS = $(addprefix recorder/test/leaks/,leaks.c modules.c unwind.c) log/file.c $(CRC_SRCS)
+endif
+
 # One small program per feature; test/run.sh runs each recorded, replayed from its start, and from a checkpoint.
 RECORDER_PROGRAMS := mutex rwlock condition semaphore threads clocks channels sockets children files timer signals shorts pipes \
-  bank race-none race-counter race-flag
+  facts attributes streams temporary waits sendfile bank race-none race-counter race-flag
 FIXTURES += $(addprefix recorder-program-,$(RECORDER_PROGRAMS))
 $(foreach name,$(RECORDER_PROGRAMS),$(eval recorder-program-$(name)_SRCS = recorder/test/programs/$(name).c))
 $(foreach name,$(RECORDER_PROGRAMS),$(eval recorder-program-$(name)_LDLIBS = -lpthread))
-TEST_SCRIPTS += recorder/test/symbols.sh recorder/test/run.sh
+TEST_SCRIPTS += recorder/test/symbols.sh recorder/test/run.sh recorder/test/bad_input.sh recorder/test/leaks.sh

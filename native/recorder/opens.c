@@ -1,9 +1,13 @@
 /* What makes descriptors that are executed in a replay too: files, pipes, eventfds, epoll sets. They take turns, for the number. */
 #include "recorder/real.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -116,6 +120,23 @@ FT_PUBLIC int eventfd(unsigned value, int flags)
 {
 	struct opening o = {.kind = LOG_EVENTFD, .make = make_eventfd, .argument = (int)value, .flags = flags,
 		.becomes = FT_CHANNEL};
+	return make_descriptor(&o);
+}
+
+static int make_inotify(const struct opening *o) { return (int)ft_syscall(SYS_inotify_init1, (long)o->flags); }
+static int make_memory(const struct opening *o) { return (int)ft_syscall(SYS_memfd_create, o->path, (long)o->flags); }
+
+FT_PUBLIC int inotify_init1(int flags)
+{
+	struct opening o = {.kind = LOG_OPEN, .object = 3, .make = make_inotify, .flags = flags, .becomes = FT_INPUT};
+	return make_descriptor(&o);
+}
+
+FT_PUBLIC int inotify_init(void) { return inotify_init1(0); }
+
+FT_PUBLIC int memfd_create(const char *name, unsigned flags)
+{
+	struct opening o = {.kind = LOG_OPEN, .object = 4, .make = make_memory, .path = name, .flags = (int)flags, .becomes = FT_FILE};
 	return make_descriptor(&o);
 }
 
@@ -319,6 +340,55 @@ FT_PUBLIC char *fgets(char *restrict buffer, int room, FILE *restrict file)
 		ft_done(e);
 		return bytes > 0 ? buffer : NULL;
 	}
+}
+
+/* By the wrappers above: what a stream of input holds is taken from the log, never from the stream's own buffer. */
+FT_PUBLIC int fgetc(FILE *file)
+{
+	static int (*real)(FILE *);
+	unsigned char letter;
+	if (is_input(file))
+		return fread(&letter, 1, 1, file) == 1 ? letter : EOF;
+	if (real == NULL)
+		*(void **)&real = dlsym(RTLD_NEXT, "fgetc");
+	return real(file);
+}
+
+FT_PUBLIC int getc(FILE *file) { return fgetc(file); }
+FT_PUBLIC int _IO_getc(FILE *file);
+FT_PUBLIC int _IO_getc(FILE *file) { return fgetc(file); }
+
+FT_PUBLIC ssize_t getdelim(char **restrict line, size_t *restrict room, int delimiter, FILE *restrict file)
+{
+	static ssize_t (*real)(char **, size_t *, int, FILE *);
+	if (real == NULL)
+		*(void **)&real = dlsym(RTLD_NEXT, "getdelim");
+	if (!is_input(file))
+		return real(line, room, delimiter, file);
+	size_t length = 0;
+	for (int letter = 0; letter != delimiter && (letter = fgetc(file)) != EOF;) {
+		if (*line == NULL || length + 2 > *room) {
+			size_t more = *line == NULL || *room < 120 ? 120 : 2 * *room;
+			char *larger = realloc(*line, more);
+			if (larger == NULL)
+				return -1;
+			*line = larger;
+			*room = more;
+		}
+		(*line)[length++] = (char)letter;
+		(*line)[length] = 0;
+	}
+	return length > 0 ? (ssize_t)length : -1;
+}
+
+FT_PUBLIC ssize_t __getdelim(char **restrict line, size_t *restrict room, int delimiter, FILE *restrict file)
+{
+	return getdelim(line, room, delimiter, file);
+}
+
+FT_PUBLIC ssize_t getline(char **restrict line, size_t *restrict room, FILE *restrict file)
+{
+	return getdelim(line, room, '\n', file);
 }
 
 FT_PUBLIC size_t __fread_chk(void *restrict buffer, size_t room, size_t size, size_t count, FILE *restrict file)

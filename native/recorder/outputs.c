@@ -7,6 +7,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+enum { SENDFILE_BYTES = 32768 };
+
 static long write_call(struct transfer *w) { return REAL(write)(w->fd, w->vector->iov_base, w->vector->iov_len); }
 static long writev_call(struct transfer *w) { return REAL(writev)(w->fd, w->vector, w->count); }
 static long send_call(struct transfer *w) { return REAL(send)(w->fd, w->vector->iov_base, w->vector->iov_len, w->flags); }
@@ -180,47 +182,40 @@ FT_PUBLIC ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 	return transfer_out(&w);
 }
 
-/* The bytes come from a file and are not seen here: the result is recorded, and the file's offset follows it. */
+/*
+ * The bytes are read here and written like any others: the record of an output has to be there before it leaves, and the
+ * kernel's own way tells how much it took only when much of that has left. As long as the socket takes all, it goes on:
+ * an application that waits for edges would not be woken after less.
+ */
+static ssize_t send_from_file(int out, int in, off_t *offset, size_t bytes)
+{
+	uint8_t buffer[SENDFILE_BYTES];
+	off_t at = offset != NULL ? *offset : ft_syscall(SYS_lseek, (long)in, 0L, (long)SEEK_CUR);
+	ssize_t done = 0;
+	for (;;) {
+		size_t wanted = bytes - (size_t)done < sizeof buffer ? bytes - (size_t)done : sizeof buffer;
+		ssize_t got = wanted > 0 ? REAL(pread64)(in, buffer, wanted, at) : 0;
+		struct iovec vector = {buffer, got > 0 ? (size_t)got : 0};
+		struct transfer w = {.fd = out, .vector = &vector, .count = 1, .call = write_call};
+		ssize_t sent = got > 0 ? transfer_out(&w) : got;
+		if (sent <= 0)
+			return done > 0 ? done : sent;
+		done += sent;
+		at += sent;
+		if (offset != NULL)
+			*offset = at;
+		else
+			ft_syscall(SYS_lseek, (long)in, (long)at, (long)SEEK_SET);
+		if (sent < got)
+			return done;
+	}
+}
+
 FT_PUBLIC ssize_t sendfile64(int out, int in, off_t *offset, size_t bytes)
 {
-	if (!ft_is_recorded(out))
+	if (!ft_is_recorded(out) || ft_enter() == LOG_MODE_LIVE)
 		return REAL(sendfile64)(out, in, offset, bytes);
-	FT_CALL {
-		if (mode == LOG_MODE_LIVE)
-			return REAL(sendfile64)(out, in, offset, bytes);
-		if (mode == LOG_MODE_RECORD) {
-			off_t before = offset != NULL ? *offset : 0;
-			if (!ft_put_call(LOG_FILE_CALL, (uint32_t)out, (long)(bytes & INT32_MAX), 0, NULL, 0))
-				continue;
-			ft_real_begin();
-			ssize_t result = REAL(sendfile64)(out, in, offset, bytes);
-			int error = errno;
-			ft_real_end();
-			if (ft_put_call(LOG_SOCKET_CALL, (uint32_t)out, result, error, NULL, 0)) {
-				errno = error;
-				return result;
-			}
-			if (offset != NULL)
-				*offset = before;
-			else if (result > 0)
-				ft_syscall(SYS_lseek, (long)in, (long)-result, (long)SEEK_CUR);
-		} else {
-			const struct log_event *e = ft_take(LOG_FILE_CALL, (uint32_t)out);
-			if (e == NULL)
-				continue;
-			ft_done(e);
-		}
-		const struct log_event *e = ft_take(LOG_SOCKET_CALL, (uint32_t)out);
-		if (e == NULL)
-			return REAL(sendfile64)(out, in, offset, bytes);
-		if (e->call.result > 0) {
-			if (offset != NULL)
-				*offset += e->call.result;
-			else
-				ft_syscall(SYS_lseek, (long)in, (long)e->call.result, (long)SEEK_CUR);
-		}
-		return ft_result(e);
-	}
+	return send_from_file(out, in, offset, bytes);
 }
 
 FT_PUBLIC ssize_t sendfile(int out, int in, off_t *offset, size_t bytes)

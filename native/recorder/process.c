@@ -49,6 +49,9 @@ FT_PUBLIC pid_t fork(void)
 		int error = errno;
 		if (child == 0) {
 			ft_me = NULL;
+			/* Its parent looks for files by it. */
+			if (e != NULL)
+				remember(ft_told_pid = e->call.result, (pid_t)ft_syscall(SYS_getpid));
 			return 0;
 		}
 		if (e != NULL) {

@@ -251,6 +251,10 @@ struct ft_sides {
 _Noreturn void ft_diverged(const struct ft_sides *mine, const struct log_event *logged);
 void ft_stalled(void);
 _Noreturn void ft_corrupt(const char *why);
+_Noreturn void ft_other_build(void);
+
+/* clocks.c */
+extern pid_t ft_told_pid; /* of a child that a replay has made again: what its parent was told, or 0 */
 
 /* live.c */
 const char *ft_go_live(void); /* NULL, or why this process must not go on */

@@ -93,6 +93,13 @@ void ft_corrupt(const char *why)
 	stop(&text, LOG_OUTCOME_CORRUPT, 79);
 }
 
+void ft_other_build(void)
+{
+	struct ft_text text = report_of("corrupt");
+	add(&text, "what=recorded by another build of libftrec.so\n");
+	stop(&text, LOG_OUTCOME_CORRUPT, 79);
+}
+
 static void add_threads(struct ft_text *text)
 {
 	static const char *const names[] = {"runs", "in-call", "at-turn", "waits", "at-end", "gone"};

@@ -3,6 +3,7 @@
  * straight through. Only one process of the container owns lane 0: the first that comes, also after it has replaced its
  * image by exec (an entry point written for a shell ends so).
  */
+#include "log/build.h"
 #include "recorder/connections.h"
 #include "recorder/real.h"
 
@@ -21,6 +22,7 @@ struct ft_thread ft_threads[FT_THREADS_MAX];
 _Atomic uint32_t ft_thread_count;
 struct log_file ft_log;
 
+static struct log_build build;
 static struct range {
 	uintptr_t from, to;
 } outsiders[OUTSIDERS_MAX];
@@ -77,7 +79,10 @@ static int find_outsider(struct dl_phdr_info *info, size_t size, void *unused)
 		if (strstr(info->dlpi_name, names[n]) == NULL)
 			continue;
 		struct range range = {UINTPTR_MAX, 0};
+		bool is_recorder = strcmp(names[n], "libftrec") == 0;
 		for (int i = 0; i < info->dlpi_phnum; i++) {
+			if (is_recorder && info->dlpi_phdr[i].p_type == PT_NOTE)
+				log_build_in_notes((const void *)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr), info->dlpi_phdr[i].p_memsz, &build);
 			uintptr_t from = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr, to = from + info->dlpi_phdr[i].p_memsz;
 			if (info->dlpi_phdr[i].p_type != PT_LOAD)
 				continue;
@@ -213,6 +218,18 @@ static bool claim(void)
 	return atomic_compare_exchange_strong(&ft_log.header->owner_pid, &nobody, mine) || nobody == mine;
 }
 
+/* A process that is made anew replays only what this build has recorded. (A restored one is compared by `ftlog check`.) */
+static void check_build(void)
+{
+	if (ft_mode_word() == LOG_MODE_RECORD) {
+		for (int i = 0; i < 2; i++)
+			atomic_store(&ft_log.header->recorder_build[i], build.id[i]);
+		return;
+	}
+	if (atomic_load(&ft_log.header->recorder_build[0]) != build.id[0] || atomic_load(&ft_log.header->recorder_build[1]) != build.id[1])
+		ft_other_build();
+}
+
 /* The image before an exec may have left records; nothing can be replayed from before this one. */
 static void forget_image_before(void)
 {
@@ -238,7 +255,7 @@ __attribute__((constructor)) static void start(void)
 	ft_checksum("", 0);
 	int failed = log_map(path, true, &ft_log);
 	if (failed != 0) {
-		ft_write_line("ftrec: %s: %s; nothing is recorded\n", path, strerror(-failed));
+		ft_write_line("ftrec: %s: %s; nothing is recorded\n", path, log_why(failed));
 		return;
 	}
 	if (!claim() || (ft_mode_word() != LOG_MODE_RECORD && ft_mode_word() != LOG_MODE_REPLAY))
@@ -250,6 +267,7 @@ __attribute__((constructor)) static void start(void)
 	if (without_counting == NULL)
 		atomic_fetch_or(&ft_log.header->flags, LOG_FLAG_ELIDE);
 	ft_elides = atomic_load(&ft_log.header->flags) & LOG_FLAG_ELIDE;
+	check_build();
 	forget_image_before();
 	ft_connections_start(getenv("FTREC_LIVE"));
 	if (ft_mode_word() == LOG_MODE_RECORD)

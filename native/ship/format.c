@@ -125,6 +125,7 @@ const char *ship_ack_wrong(const struct ship_ack *ack)
 
 const char *ship_verdict_name(uint32_t verdict)
 {
-	static const char *const names[] = {"accepted", "other-pair", "stale-generation", "other-log", "store-failed"};
+	static const char *const names[] = {"accepted", "other-pair", "stale-generation", "other-log", "store-failed",
+		"other-log-version"};
 	return verdict < SHIP_VERDICT_MAX ? names[verdict] : "unknown";
 }

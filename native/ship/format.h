@@ -74,6 +74,7 @@ enum ship_verdict {
 	SHIP_REFUSED_GENERATION, /* older than what is known here */
 	SHIP_REFUSED_LOG, /* the mirror is of another log */
 	SHIP_REFUSED_STORE, /* the mirror cannot be made or kept */
+	SHIP_REFUSED_LOG_VERSION, /* the log, or the mirror that is there, is of another version */
 	SHIP_VERDICT_MAX
 };
 

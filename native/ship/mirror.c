@@ -89,6 +89,10 @@ static int open_log(struct mirror *mirror)
 enum ship_verdict mirror_adopt_log(struct mirror *mirror, const uint8_t log_header[SHIP_LOG_HEADER_BYTES])
 {
 	int failed = 0;
+	uint32_t version;
+	memcpy(&version, log_header + offsetof(struct log_header, version), sizeof version);
+	if (version != LOG_VERSION)
+		return SHIP_REFUSED_LOG_VERSION;
 	if (mirror->frames.now.spent != 0)
 		return SHIP_REFUSED_LOG;
 	if (!mirror->has_log) {
@@ -97,7 +101,9 @@ enum ship_verdict mirror_adopt_log(struct mirror *mirror, const uint8_t log_head
 		if (failed == 0)
 			failed = open_log(mirror);
 	}
-	if (failed == -EBADMSG || failed == -EPROTO)
+	if (failed == -EPROTO)
+		return SHIP_REFUSED_LOG_VERSION;
+	if (failed == -EBADMSG)
 		return SHIP_REFUSED_LOG;
 	if (failed != 0)
 		return SHIP_REFUSED_STORE;

@@ -23,8 +23,25 @@ const REPORT = { at: 4096, bytes: 4096, textAt: 64 };
 /** The lane table: heads, tails, states. */
 const LANES = { at: 2 * 4096, bytes: limits.logLanes * 128 };
 /** Of its header, likewise. */
-const HEADER = { bytes: 168, mode: 64, lost: 124, owner: 128 };
+const HEADER = { bytes: 192, version: 8, mode: 64, lost: 124, owner: 128 };
 const RECORD = 1;
+/** Of native/log/format.h. */
+const LOG_VERSION = 2;
+
+const UPGRADE = "Upgrade ftctl on both hosts to the same build, then protect the container again.";
+/** How ftlog ends when it is the log that is wrong (native/log/ftlog.c). */
+const FTLOG_ENDS: Record<number, { code: string; hint: string }> = {
+  3: {
+    code: "LOG_DAMAGED",
+    hint: "What the standby holds of the log is damaged: look at its memory (ECC) and its disk's tmpfs. The service cannot go on from it.",
+  },
+  4: { code: "LOG_VERSION", hint: UPGRADE },
+  5: {
+    code: "LOG_DAMAGED",
+    hint: "The file is no event log, or its header is damaged. Protect the container again: that makes a new one.",
+  },
+  6: { code: "RECORDER_DIFFERS", hint: UPGRADE },
+};
 
 interface Broker {
   child: ChildProcess;
@@ -38,10 +55,13 @@ export function logControl(shared: AgentShared): LogControl {
   const ftlog = async (...args: (string | number)[]) => {
     const options = { timeout: limits.logCommandTimeoutMs };
     await run(program("ftlog"), args.map(String), options).catch((cause) => {
+      const said = cause as { stderr?: string; code?: number };
+      const known = FTLOG_ENDS[said.code ?? 0];
       throw new FtError({
-        code: "LOG_FAILED",
+        code: known?.code ?? "LOG_FAILED",
         subject: String(args[1]),
-        message: `ftlog ${args[0]}: ${String((cause as { stderr?: string }).stderr || cause).trim()}`,
+        message: `ftlog ${args[0]}: ${String(said.stderr || cause).trim()}`,
+        ...(known === undefined ? {} : { hint: known.hint }),
         cause,
       });
     });
@@ -64,6 +84,14 @@ export function logControl(shared: AgentShared): LogControl {
     async recorded(record) {
       const header = await readAt(pairPaths(config.runDir, record.id).log, 0, HEADER.bytes);
       const word = (at: number) => header.readUInt32LE(at);
+      if (word(HEADER.version) !== LOG_VERSION) {
+        throw new FtError({
+          code: "LOG_VERSION",
+          subject: record.name,
+          message: `its event log has version ${word(HEADER.version)}, not ${LOG_VERSION}`,
+          hint: UPGRADE,
+        });
+      }
       return word(HEADER.mode) === RECORD && word(HEADER.lost) === 0 && word(HEADER.owner) !== 0;
     },
     discard: (record) => ftlog("trim", pairPaths(config.runDir, record.id).log),
@@ -93,6 +121,7 @@ export function logControl(shared: AgentShared): LogControl {
         brokers.set(record.id, broker);
         await asShipped(log, join(dir, `lanes-${epoch}`));
         await chmod(log, 0o666);
+        await ftlog("check", log, join(config.nativeDir, "lib/libftrec.so"));
         await ftlog("mode", log, "replay", "record", ...(paced ? ["paced"] : []));
         return true;
       }

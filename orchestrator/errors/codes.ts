@@ -104,6 +104,15 @@ export const ERROR_GROUPS: readonly ErrorGroup[] = [
         "The clients' connections could not be handed to the replayed application (mode hybrid).",
       ),
       NOT_RECORDED: refused("The container has no event log: it is not in mode hybrid."),
+      LOG_VERSION: error(
+        "The event log is of another version of the format than this ftctl's (mode hybrid).",
+      ),
+      LOG_DAMAGED: error(
+        "The event log is damaged: its header, or a checksum in one of its lanes (mode hybrid).",
+      ),
+      RECORDER_DIFFERS: error(
+        "The event log was recorded by another build of libftrec.so than this host's (mode hybrid).",
+      ),
       LOG_FAILED: error("The event log's file could not be made or used (mode hybrid)."),
       NO_CHECKPOINT: refused("There is no whole checkpoint to take over from."),
       STANDBY_GONE: error("The standby's container does not run."),

@@ -1,7 +1,7 @@
 /*
  * Load for the recorder's tests: many connections, one request in flight on each, from a seed.
  *
- *   recorder-load memcached|redis|echo PORT CONNECTIONS MILLISECONDS [SEED]
+ *   recorder-load memcached|redis|echo|http PORT CONNECTIONS MILLISECONDS [SEED]
  *
  * Prints "N operations, R a second". A connection that is closed is not opened again; when all are, it ends.
  */
@@ -20,12 +20,14 @@
 
 enum { CONNECTIONS_MAX = 256, REPLY_BYTES = 65536 };
 
-enum protocol { MEMCACHED, REDIS, ECHO_LINES };
+enum protocol { MEMCACHED, REDIS, ECHO_LINES, HTTP };
+enum { HTTP_FILES = 16 }; /* N.txt holds "N" and a newline N * 400 times over */
 
 struct connection {
 	char reply[REPLY_BYTES];
 	size_t reply_bytes;
 	bool wants_value;
+	unsigned file;
 	char sent[256];
 };
 
@@ -54,6 +56,10 @@ static int request(struct connection *c)
 	c->wants_value = false;
 	if (protocol == ECHO_LINES)
 		return snprintf(c->sent, sizeof c->sent, "%016llx %u\n", (unsigned long long)value, key);
+	if (protocol == HTTP) {
+		c->file = 1 + key % HTTP_FILES;
+		return snprintf(c->sent, sizeof c->sent, "GET /%u.txt HTTP/1.1\r\nHost: test\r\n\r\n", c->file);
+	}
 	if (protocol == REDIS) {
 		if (what < 4)
 			return snprintf(c->sent, sizeof c->sent, "SET key:%u %016llx\r\n", key, (unsigned long long)value);
@@ -70,11 +76,33 @@ static int request(struct connection *c)
 	return snprintf(c->sent, sizeof c->sent, "get key%u\r\n", key);
 }
 
+static size_t http_file_bytes(unsigned file) { return (size_t)file * 400 * (file > 9 ? 3 : 2); }
+
+static bool is_whole_http(const struct connection *c)
+{
+	const char *body = memmem(c->reply, c->reply_bytes, "\r\n\r\n", 4);
+	return body != NULL && c->reply_bytes >= (size_t)(body + 4 - c->reply) + http_file_bytes(c->file);
+}
+
+/* Status, length and every byte. */
+static bool is_right_http(const struct connection *c)
+{
+	char line[8];
+	size_t bytes = http_file_bytes(c->file), of_line = (size_t)snprintf(line, sizeof line, "%u\n", c->file);
+	const char *body = c->reply + c->reply_bytes - bytes;
+	bool right = memcmp(c->reply, "HTTP/1.1 200", 12) == 0 && memcmp(body - 4, "\r\n\r\n", 4) == 0;
+	for (size_t i = 0; right && i < bytes; i++)
+		right = body[i] == line[i % of_line];
+	return right;
+}
+
 static bool is_whole(const struct connection *c)
 {
 	size_t n = c->reply_bytes;
 	if (n == 0 || c->reply[n - 1] != '\n')
 		return false;
+	if (protocol == HTTP)
+		return is_whole_http(c);
 	if (!c->wants_value)
 		return true;
 	if (protocol == REDIS)
@@ -117,7 +145,7 @@ int main(int argc, char **argv)
 	static struct pollfd fds[CONNECTIONS_MAX];
 	if (argc < 5)
 		return 2;
-	protocol = strcmp(argv[1], "redis") == 0 ? REDIS : strcmp(argv[1], "echo") == 0 ? ECHO_LINES : MEMCACHED;
+	protocol = strcmp(argv[1], "redis") == 0 ? REDIS : strcmp(argv[1], "echo") == 0 ? ECHO_LINES : strcmp(argv[1], "http") == 0 ? HTTP : MEMCACHED;
 	int count = atoi(argv[3]) < CONNECTIONS_MAX ? atoi(argv[3]) : CONNECTIONS_MAX, open = 0;
 	if (argc > 5)
 		seed ^= (uint64_t)atol(argv[5]) * 0x9e3779b97f4a7c15ull;
@@ -143,6 +171,8 @@ int main(int argc, char **argv)
 				continue;
 			if (got > 0 && protocol == ECHO_LINES && (c->reply_bytes != strlen(c->sent) || memcmp(c->reply, c->sent, c->reply_bytes)))
 				return bad("not what was sent", c);
+			if (got > 0 && protocol == HTTP && !is_right_http(c))
+				return bad("another file", c);
 			operations += got > 0;
 			if (got <= 0 || !send_next(fds[i].fd, c)) {
 				close(fds[i].fd);

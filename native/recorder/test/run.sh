@@ -3,7 +3,7 @@
 # checkpoint in the middle after a kill -9. Short by default.
 #
 #   FULL=1 recorder/test/run.sh
-#   ROUNDS=20 MILLISECONDS=1500 GENERATIONS=3 recorder/test/run.sh [start|middle|generations] [program…] [redis memcached]
+#   ROUNDS=20 MILLISECONDS=1500 GENERATIONS=3 recorder/test/run.sh [start|middle|generations] [program…] [server…]
 #   PACED=paced ROUNDS=20 recorder/test/run.sh start race-counter race-flag      data races: replays differ, less often paced
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -11,9 +11,11 @@ BUILD="${BUILD:-$(realpath ../build)}"
 FULL="${FULL:-}"; ROUNDS="${ROUNDS:-1}"; MILLISECONDS="${MILLISECONDS:-300}"; GENERATIONS="${GENERATIONS:-2}"; SEGMENTS="${SEGMENTS:-256}"
 PACED="${PACED:-}" # paced: recorded intervals are enforced in the replays
 FTLOG="$BUILD/bin/ftlog"; LIB="$BUILD/lib/libftrec.so"; TOOLKIT="$BUILD/toolkit"
-PROGRAMS="mutex rwlock condition semaphore threads clocks channels sockets children files timer signals shorts pipes bank race-none"
+PROGRAMS="mutex rwlock condition semaphore threads clocks channels sockets children files timer signals shorts pipes \
+  facts attributes streams temporary waits sendfile bank race-none"
+. recorder/test/servers.sh
 SERVERS=""
-for server in redis-server memcached; do command -v "$server" >/dev/null && SERVERS="$SERVERS ${server%-server}"; done
+for server in redis redis-aof redis-always redis-save memcached lighttpd; do server_is_here "$server" && SERVERS="$SERVERS $server"; done
 ways=""; names=""
 for word in "$@"; do
   case "$word" in start|middle|generations) ways="$ways $word";; *) names="$names $word";; esac
@@ -69,21 +71,23 @@ await_end() {
 }
 command_of() {
   case "$1" in
-  redis) echo "redis-server --port 7401 --save \"\" --appendonly no --enable-debug-command yes";;
-  memcached) echo "memcached -t 4 -p 7402 -u root -l 127.0.0.1";;
+  redis*|memcached|lighttpd) server_command "$1" "$DIR/work";;
   sockets*) echo "$BUILD/test/recorder-program-sockets $MILLISECONDS $DIR/result ${1#sockets-}";;
   *) echo "$BUILD/test/recorder-program-$1 $MILLISECONDS $DIR/result";;
   esac
 }
-load_of() {
+load_of() { inside bash -c "BUILD=$BUILD . $PWD/recorder/test/servers.sh; server_load $1 $BUILD/test/recorder-load 16 $MILLISECONDS $RANDOM" >"$DIR/load"; }
+is_server() { [ -n "$(server_program "$1")" ]; }
+files_as_at_the_start() { rm -rf "$DIR/work"; mkdir -p "$DIR/work"; server_files "$1" "$DIR/work"; }
+fresh() { rm -rf "$DIR/result"; files_as_at_the_start "$1"; "$FTLOG" create "$LOG" 64 "$SEGMENTS"; }
+state_of() { case "$1" in redis*) inside redis-cli -p 7401 debug digest;; esac; }
+# Its log of changes, which the replay has written again, makes the same state.
+files_agree() { # name
+  local before
   case "$1" in
-  redis) inside "$BUILD/test/recorder-load" redis 7401 16 "$MILLISECONDS" "$RANDOM" >"$DIR/load";;
-  memcached) inside "$BUILD/test/recorder-load" memcached 7402 16 "$MILLISECONDS" "$RANDOM" >"$DIR/load";;
+  redis-?*) before="$(state_of "$1")"; [ "$(inside redis-cli -p 7401 debug loadaof)" = OK ] && [ "$before" = "$(state_of "$1")" ];;
   esac
 }
-is_server() { [ "$1" = redis ] || [ "$1" = memcached ]; }
-fresh() { rm -rf "$DIR/work" "$DIR/result"; mkdir -p "$DIR/work"; "$FTLOG" create "$LOG" 64 "$SEGMENTS"; }
-state_of() { [ "$1" = redis ] && inside redis-cli -p 7401 debug digest; }
 check_report() { # name way
   await_report || { fail "$1 $2: no report"; return 1; }
   [ "$(outcome)" = replayed ] || { fail "$1 $2:"; "$FTLOG" report "$LOG"; return 1; }
@@ -95,7 +99,7 @@ check_report() { # name way
 }
 
 from_start() {
-  fresh; launch "$(command_of "$1")"; local pid digest; pid="$(cat "$DIR/pid")"
+  fresh "$1"; launch "$(command_of "$1")"; local pid digest; pid="$(cat "$DIR/pid")"
   if is_server "$1"; then
     sleep 0.3; load_of "$1"; digest="$(state_of "$1")"; end "$pid"; sleep 0.1
   else
@@ -105,6 +109,7 @@ from_start() {
   "$FTLOG" stats "$LOG" >"$DIR/stats" || { fail "$1 start: the log"; tail -3 "$DIR/stats"; return; }
   grep -q 'lost: nothing' "$DIR/stats" || { fail "$1 start: lost"; return; }
   "$FTLOG" mode "$LOG" replay live $PACED
+  files_as_at_the_start "$1"
   launch "$(command_of "$1")"; pid="$(cat "$DIR/pid")"
   if ! check_report "$1" start; then alive "$pid" && end "$pid"; return; fi
   if is_server "$1"; then
@@ -129,10 +134,17 @@ restore() {
   criu restore -d -D "$DIR/images" -o restore.log -v2 >/dev/null
 }
 
+# On a slow machine nothing may have been said for a while.
+await_output() { # name
+  sleep 0.1
+  is_server "$1" || return 0
+  for _ in $(seq 30); do "$FTLOG" dump "$LOG" | grep -q ' output ' && return 0; sleep 0.1; done
+}
+
 # Record, checkpoint, go on, kill, restore, replay; as often as there are generations; then let it end.
 from_middle() {
   local name="$1" generations="$2" way="$3" life="${4:-${LIFE_MS:-2500}}" pid digest loader after=record
-  fresh
+  fresh "$name"
   launch "$(MILLISECONDS=$((life * generations)) command_of "$name")"; pid="$(cat "$DIR/pid")"
   is_server "$name" && sleep 0.3
   for generation in $(seq "$generations"); do
@@ -143,7 +155,7 @@ from_middle() {
       has_ended && [ "$life" -lt 20000 ] && { from_middle "$name" "$generations" "$way" $((life * 2)); return; }
       fail "$name $way: dump"; grep -i 'error (' "$DIR/images/dump.log"; end "$pid"; return
     fi
-    if [ -n "$loader" ] && [ $((RANDOM % 2)) = 0 ]; then wait "$loader"; digest="$(state_of "$name")"; else sleep 0.1; digest=""; fi
+    if [ -n "$loader" ] && [ $((RANDOM % 2)) = 0 ]; then wait "$loader"; digest="$(state_of "$name")"; else await_output "$name"; digest=""; fi
     end "$pid"; [ -n "$loader" ] && wait "$loader"
     await_end "$pid"
     "$FTLOG" mode "$LOG" replay "$after" $PACED
@@ -156,6 +168,7 @@ from_middle() {
   done
   if is_server "$name"; then
     MILLISECONDS=100 load_of "$name" || fail "$name $way: does not serve after the replay"
+    files_agree "$name" || fail "$name $way: its files say something else"
     end "$pid"; sleep 0.1
   else
     trim_until_it_ends "$pid" || { fail "$name $way: does not end after the replay"; end "$pid"; return; }

@@ -394,8 +394,11 @@ TEST(another_log_and_older_generations_are_refused)
 	memcpy(header, log_file.header, sizeof header);
 	header[24] ^= 1;
 	CHECK_EQ(mirror_adopt_log(&mirror, header), SHIP_REFUSED_LOG);
+	memcpy(header, log_file.header, sizeof header);
+	header[8]--;
+	CHECK_EQ(mirror_adopt_log(&mirror, header), SHIP_REFUSED_LOG_VERSION);
 	memset(header, 0xff, sizeof header);
-	CHECK_EQ(mirror_adopt_log(&mirror, header), SHIP_REFUSED_LOG);
+	CHECK_EQ(mirror_adopt_log(&mirror, header), SHIP_REFUSED_LOG_VERSION);
 	CHECK(access(mirror_path, F_OK) != 0);
 	end();
 }

@@ -1,0 +1,84 @@
+/*
+ * Spoils an event log, for the tests of bad input.
+ *
+ *   recorder-spoil LOG record SEED     one bit of a record that a later CHECK guards
+ *   recorder-spoil LOG header SEED     one bit of the header's fixed part, but not of its version
+ *   recorder-spoil LOG version|build|directory      another version (a whole header), another recorder's build, a lost segment
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "crc/crc32c.h"
+#include "log/reader.h"
+
+/*
+ * The end of what checks guard in lane 0, from its tail; not the last one, which a program that ends may not come to.
+ */
+static uint64_t guarded(const struct log_file *log)
+{
+	static struct log_cursor cursor;
+	struct log_event event;
+	uint64_t last = 0, end = 0;
+	log_cursor_open(&cursor, log, 0, atomic_load(&log->lanes[0].tail));
+	while (log_cursor_next(&cursor, &event) == LOG_WALK_EVENT)
+		if (event.record.kind == LOG_CHECK)
+			end = last, last = event.position;
+	return end;
+}
+
+static int spoil_record(const struct log_file *log, unsigned seed)
+{
+	uint64_t from = atomic_load(&log->lanes[0].tail), end = guarded(log);
+	if (end <= from) {
+		fprintf(stderr, "nothing is guarded\n");
+		return 2;
+	}
+	uint64_t at = from + (uint64_t)seed * 2654435761u % (end - from);
+	uint8_t *byte = log_at(log, 0, at);
+	if (byte == NULL)
+		return 2;
+	*byte ^= (uint8_t)(1u << seed % 8);
+	printf("bit %u of byte %llu\n", seed % 8, (unsigned long long)at);
+	return 0;
+}
+
+static int spoil_header(const struct log_file *log, unsigned seed)
+{
+	unsigned at = seed * 2654435761u % 60;
+	at = at < 8 ? at : at + 4; /* the version has a test of its own */
+	((uint8_t *)log->header)[at] ^= (uint8_t)(1u << seed % 8);
+	return 0;
+}
+
+static void other_version(struct log_header *header)
+{
+	uint8_t fixed[64];
+	header->version = LOG_VERSION - 1;
+	header->crc = 0;
+	memcpy(fixed, header, sizeof fixed);
+	header->crc = ft_crc32c(0, fixed, sizeof fixed);
+}
+
+int main(int argc, char **argv)
+{
+	struct log_file log;
+	if (argc < 3 || log_map(argv[1], true, &log) != 0)
+		return 2;
+	unsigned seed = argc > 3 ? (unsigned)atoi(argv[3]) : 0;
+	if (strcmp(argv[2], "record") == 0)
+		return spoil_record(&log, seed);
+	if (strcmp(argv[2], "header") == 0)
+		return spoil_header(&log, seed);
+	if (strcmp(argv[2], "version") == 0)
+		other_version(log.header);
+	else if (strcmp(argv[2], "build") == 0)
+		atomic_fetch_xor(&log.header->recorder_build[0], 1);
+	else if (strcmp(argv[2], "directory") == 0)
+		atomic_store(&log.directory[0], 0);
+	else
+		return 2;
+	return 0;
+}

@@ -3,8 +3,9 @@
 import { pause } from "../runner/poll.js";
 import { type Context, expectThat, type Loaded } from "../runner/scenario.js";
 import { arm, recover, sideOf } from "../scenarios/fault-points.js";
+import { untilCovered } from "../scenarios/hybrid.js";
 import { protectedSomewhere } from "../scenarios/processes.js";
-import type { Fault } from "./plan.js";
+import type { Fault } from "./run.js";
 
 /** How the application of a workload is found among a host's processes. */
 const applicationOf: Record<string, RegExp> = {
@@ -16,7 +17,13 @@ const applicationOf: Record<string, RegExp> = {
   tree: /^(\S*\/)?ft-tree /,
 };
 
-export async function strike(context: Context, loaded: Loaded, fault: Fault): Promise<void> {
+/** `covered`: mode hybrid, and a takeover is to find a log (arming a fault restarts an agent). */
+export async function strike(
+  context: Context,
+  loaded: Loaded,
+  fault: Fault,
+  covered = false,
+): Promise<void> {
   const { hosts, ftctl } = context;
   const { primary, standby, service } = loaded;
   const hostOf = (side: "primary" | "standby") => (side === "primary" ? primary : standby);
@@ -41,7 +48,7 @@ export async function strike(context: Context, loaded: Loaded, fault: Fault): Pr
       await pause(fault.forMs);
       break;
     case "point":
-      await strikePoint(context, loaded, fault);
+      await strikePoint(context, loaded, fault, covered);
       break;
     case "switchover":
       await ftctl.must(primary, ["switchover", service.name, "-y"], 60_000);
@@ -68,6 +75,7 @@ async function strikePoint(
   context: Context,
   loaded: Loaded,
   fault: Extract<Fault, { kind: "point" }>,
+  covered: boolean,
 ): Promise<void> {
   const { primary, standby, client, service } = loaded;
   const side = sideOf(fault.point);
@@ -79,6 +87,7 @@ async function strikePoint(
   }
   if (side === "takeover") {
     await protectedSomewhere(context, service.name, [primary, standby]);
+    if (covered) await untilCovered(context, service, primary);
     await client.makesProgress(20, 30_000);
     await context.hosts.kill(primary);
   }

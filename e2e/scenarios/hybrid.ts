@@ -76,7 +76,7 @@ function hostLoss(workload: WorkloadName, connections: number, times: number): S
 const policy = { mode: "hybrid" };
 
 /** Output waits for the log again, and so the pair is as good as new. */
-async function untilCovered(context: Context, service: Service, host: Host): Promise<void> {
+export async function untilCovered(context: Context, service: Service, host: Host): Promise<void> {
   const covers = (view: PairView) => view.state === "protected" && view.log?.covers === true;
   await context.ftctl.until(host, service.name, "output that waits for the log", covers, 30_000);
 }

@@ -90,7 +90,15 @@ export interface PairView {
     /** Until it was all there; undefined: not yet, or none came later. */
     fillMs?: number;
     /** Mode hybrid: what was replayed from that epoch on. */
-    replay?: { ms: number; events: number; outputs: number; rebuilt: number; failed: number };
+    replay?: {
+      ms: number;
+      events: number;
+      outputs: number;
+      /** From the checkpoint on; more than one: a replay diverged or stalled, and was made again. */
+      attempts: number;
+      rebuilt: number;
+      failed: number;
+    };
   };
   lastError?: FtErrorJson;
 }

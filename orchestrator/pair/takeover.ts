@@ -189,6 +189,7 @@ async function replay(takeover: Takeover): Promise<void> {
         ms: of("replay-us") / 1000,
         events: of("events"),
         outputs: of("outputs-verified"),
+        attempts: attempt,
         rebuilt: 0,
         failed: 0,
       };
@@ -197,7 +198,11 @@ async function replay(takeover: Takeover): Promise<void> {
     const why = report
       ? `${report.outcome}: ${report.text.trim().split("\n").slice(1, 7).join("; ")}`
       : `no report within ${limits.replayTimeoutMs} ms`;
-    pair.event("replay-failed", "error", `attempt ${attempt}: ${why}`);
+    pair.event("replay-failed", "error", `attempt ${attempt}: ${why}`, {
+      attempt,
+      outcome: report?.outcome ?? "none",
+    });
+    if (report) pair.log.warn({ report: report.text }, "what the failed replay said");
     if (attempt >= limits.replayAttemptsMax || pair.policy.onDivergence !== "retry") {
       throw new FtError({
         code: "REPLAY_FAILED",
@@ -273,13 +278,18 @@ async function finish({
     totalMs,
     epoch,
     lazyBytes,
-    ...(replay ? { replayMs: replay.ms, replayed: replay.events, rebuilt: replay.rebuilt } : {}),
+    ...(replay ? replayFields(replay) : {}),
   });
   if (lazyBytes > 0) watchFill(pair);
   pair.enter("unprotected", `took over (${reason}); no standby yet`);
   await pair.tick();
   await endStore(pair);
   await pair.host.parts.container.configureInterface(pair.record, pair.app!.initPid, "normal");
+}
+
+function replayFields(replay: NonNullable<Takeover["replay"]>) {
+  const { ms, events, outputs, attempts, rebuilt } = replay;
+  return { replayMs: ms, replayed: events, outputs, attempts, rebuilt };
 }
 
 /** The store served; the next standby's life begins with a full epoch. */

@@ -31,6 +31,8 @@ export interface Percentiles {
   p50: number;
   p99: number;
   max: number;
+  /** Of how many values, where they are all since the beginning. */
+  count?: number;
 }
 
 export interface PairView {

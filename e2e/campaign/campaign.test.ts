@@ -93,10 +93,11 @@ describe("what takeovers had to replay", () => {
       '{"level":30,"type":"takeover-done","epoch":4,"msg":"took over without a log"}',
       'Warning: {"type":"replay-failed","outcome":"stalled","msg":"attempt 1: stalled"}',
       '{"level":30,"type":"takeover-done","replayMs":1,"repl',
+      '{"level":30,"type":"log-not-replayed","msg":"output waited for checkpoints: epoch 4 is the end"}',
       "",
     ];
     expect(replaysIn(lines.join("\n"))).toEqual({
-      ...{ replayed: 1, events: 1000, outputs: 90, ms: 3.5, attempts: 3 },
+      ...{ replayed: 1, events: 1000, outputs: 90, ms: 3.5, uncovered: 1, attempts: 3 },
       ...{ diverged: 1, stalled: 1, otherwise: 0 },
       why: ["attempt 1: diverged: what=output", "attempt 1: stalled"],
     });

@@ -122,7 +122,10 @@ async function runOne(context: RunContext, run: Run): Promise<RunResult> {
   const replays = () => (run.mode === "hybrid" ? { replays: replaysSince() } : {});
   try {
     const { verdict } = await bounded(`run ${run.number}`, runBoundMs, loadAndStrike(context, run));
-    return { ...run, ok: true, ms: took(), verdict, ...replays() };
+    const seen = replays();
+    // What was restored without its log goes on unrecorded, and would be none for the next run.
+    if (seen.replays && seen.replays.uncovered > 0) context.pool.distrust();
+    return { ...run, ok: true, ms: took(), verdict, ...seen };
   } catch (error) {
     const failure = error instanceof Error ? error.message : String(error);
     const name = `campaign-${run.number}-${run.seed}`;
@@ -202,9 +205,10 @@ function conclude(mode: CampaignMode, seed: number, results: RunResult[]): numbe
     `${results.length} runs, ${failures} failures, seed ${seed}; ${summary.acknowledgedWrites} acknowledged, ${summary.lostWrites} lost, ${summary.duplicatedWrites} doubled, ${summary.resets} reset`,
   );
   if (mode === "hybrid") {
-    const { replayed, attempts, diverged, stalled, otherwise, events, outputs, ms } = replays;
+    const { replayed, uncovered, attempts, diverged, stalled, otherwise, events, outputs, ms } =
+      replays;
     say(
-      `${replayed} replays in ${attempts} attempts (${diverged} diverged, ${stalled} stalled, ${otherwise} otherwise); ${events} events and ${outputs} outputs in ${Math.round(ms)} ms`,
+      `${replayed} replays in ${attempts} attempts (${diverged} diverged, ${stalled} stalled, ${otherwise} otherwise), ${uncovered} takeovers without a log; ${events} events and ${outputs} outputs in ${Math.round(ms)} ms`,
     );
   }
   say(`rate of failure below ${(bound * 100).toFixed(2)} % with 95 % confidence`);

@@ -11,6 +11,8 @@ export interface Replays {
   events: number;
   outputs: number;
   ms: number;
+  /** Takeovers that had no log to replay, as no checkpoint led into it yet. */
+  uncovered: number;
   /** Including those that came to the end. */
   attempts: number;
   /** Of the attempts: outcome by outcome, those that did not. */
@@ -22,7 +24,7 @@ export interface Replays {
 }
 
 export const noReplays = (): Replays => ({
-  ...{ replayed: 0, events: 0, outputs: 0, ms: 0 },
+  ...{ replayed: 0, events: 0, outputs: 0, ms: 0, uncovered: 0 },
   ...{ attempts: 0, diverged: 0, stalled: 0, otherwise: 0, why: [] },
 });
 
@@ -44,6 +46,7 @@ export function addReplays(a: Replays, b: Replays): Replays {
     events: a.events + b.events,
     outputs: a.outputs + b.outputs,
     ms: a.ms + b.ms,
+    uncovered: a.uncovered + b.uncovered,
     attempts: a.attempts + b.attempts,
     diverged: a.diverged + b.diverged,
     stalled: a.stalled + b.stalled,
@@ -52,11 +55,13 @@ export function addReplays(a: Replays, b: Replays): Replays {
   };
 }
 
-/** The events `takeover-done` and `replay-failed` among an agent's lines; others, and broken ones, are passed over. */
+const types = ['"takeover-done"', '"replay-failed"', '"log-not-replayed"'];
+
+/** The events of takeovers among an agent's lines; others, and broken ones, are passed over. */
 export function replaysIn(text: string): Replays {
   const found = noReplays();
   for (const line of text.split("\n")) {
-    if (!line.includes('"takeover-done"') && !line.includes('"replay-failed"')) continue;
+    if (!types.some((type) => line.includes(type))) continue;
     const event = parse(line);
     if (event?.type === "takeover-done" && event.replayed !== undefined) {
       found.replayed += 1;
@@ -64,6 +69,8 @@ export function replaysIn(text: string): Replays {
       found.events += Number(event.replayed);
       found.outputs += Number(event.outputs);
       found.ms += Number(event.replayMs);
+    } else if (event?.type === "log-not-replayed") {
+      found.uncovered += 1;
     } else if (event?.type === "replay-failed") {
       found.attempts += 1;
       if (event.outcome === "diverged") found.diverged += 1;

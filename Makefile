@@ -57,7 +57,7 @@ lab: build ## bring the lab up
 lab-down: dist/.built ## remove the lab
 	./bin/ftlab down
 
-demo: build ## redis survives the power loss of its host, before your eyes
+demo: build ## redis survives the power loss of its host, before your eyes, in both modes
 	node dist/e2e/demo/main.js
 
 test: test-native test-unit test-docker test-e2e ## every test there is
@@ -79,7 +79,7 @@ bench: build ## performance, side by side; writes e2e/out/bench.json
 	node dist/e2e/bench/main.js
 	node dist/e2e/bench/memory.js
 
-campaign: build ## N random faults: make campaign N=100
+campaign: build ## N random faults: make campaign N=100 [MODE=hybrid WORKLOAD=redis]
 	node dist/e2e/campaign/main.js --runs $(N)
 
 install: build ## ftctl and its service on this host

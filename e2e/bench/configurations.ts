@@ -3,14 +3,17 @@ import type { PairView } from "../../orchestrator/agent/api-types.js";
 import { clearHosts } from "../runner/clear.js";
 import type { Host, Hosts } from "../runner/hosts.js";
 import { poll } from "../runner/poll.js";
-import type { Service } from "../runner/service.js";
+import type { PolicyOverrides, Service } from "../runner/service.js";
 import { CheckpointLoop } from "./docker-checkpoint.js";
+import { LocalLog } from "./local-log.js";
 
 /** A service that is up, and how to ask about it. */
 export interface Running {
   service: Service;
   host: Host;
   note?: string;
+  /** Where it is recorded: of the event log, so far. */
+  logBytes?: () => Promise<number>;
   /** Of a protected service. */
   view?: () => Promise<PairView>;
   /** Ends what goes on beside the service. */
@@ -20,6 +23,8 @@ export interface Running {
 export interface Configuration {
   name: string;
   epochMs?: number;
+  /** The outage is measured, whatever the epoch. */
+  kills?: boolean;
   start(service: Service): Promise<Running>;
 }
 
@@ -58,14 +63,57 @@ const stock: Configuration = {
 const gateOnly: Configuration = {
   name: "gate-only",
   start: async (service) => {
-    await service.run(primary);
-    const policy = { failover: "manual", onStandbyLoss: "run-unprotected", reprotect: "manual" };
-    await service.protect(primary, standby, policy);
-    await service.hosts.kill(standby);
-    const wanted = (view: PairView) => view.state === "unprotected";
-    await service.ftctl.until(primary, service.name, "unprotected", wanted, 30_000);
+    return unprotected(service, {});
+  },
+};
+
+async function unprotected(service: Service, mode: PolicyOverrides): Promise<Running> {
+  await service.run(primary);
+  const policy = { failover: "manual", onStandbyLoss: "run-unprotected", reprotect: "manual" };
+  await service.protect(primary, standby, { ...policy, ...mode });
+  await service.hosts.kill(standby);
+  const wanted = (view: PairView) => view.state === "unprotected";
+  await service.ftctl.until(primary, service.name, "unprotected", wanted, 30_000);
+  await service.untilListening();
+  return { service, host: primary };
+}
+
+/** Recorded, and nothing else: no gate, and a log that nobody ships. */
+const recorded: Configuration = {
+  name: "recorded",
+  start: async (service) => {
+    const log = await LocalLog.make(service.hosts, primary);
+    await service.run(primary, log.dockerArgs);
+    await log.keepTrimmed();
+    const format = ["inspect", "-f", "{{.State.Pid}}", service.name];
+    const pid = Number((await service.docker(primary, format)).stdout.trim());
+    await plugIntoLan(service, primary, pid);
     await service.untilListening();
-    return { service, host: primary };
+    await log.mustRecord();
+    return { service, host: primary, logBytes: () => log.bytes(), finish: () => log.remove() };
+  },
+};
+
+/** Recorded behind a gate that releases at once: mode hybrid without a standby. */
+const recordedGate: Configuration = {
+  name: "recorded-gate",
+  start: async (service) => {
+    const running = await unprotected(service, { mode: "hybrid" });
+    return { ...running, note: "mode hybrid without a standby" };
+  },
+};
+
+const hybrid: Configuration = {
+  name: "hybrid",
+  kills: true,
+  start: async (service) => {
+    await service.run(primary);
+    await service.protect(primary, standby, { mode: "hybrid" });
+    const covers = (view: PairView) => view.log?.covers === true;
+    await service.ftctl.until(primary, service.name, "a log that covers output", covers, 30_000);
+    await service.untilListening();
+    const view = () => service.ftctl.status(primary, service.name);
+    return { service, host: primary, view, logBytes: async () => (await view()).log?.bytes ?? 0 };
   },
 };
 
@@ -101,8 +149,14 @@ const dockerCheckpoint: Configuration = {
   },
 };
 
+/** What of them records: applications of one process only. */
+export const recording = ["recorded", "recorded-gate", "hybrid"];
+
 export function configurations(epochs: number[]): Configuration[] {
-  return [stock, gateOnly, ...epochs.map(checkpoint), dockerCheckpoint];
+  return [
+    ...[stock, gateOnly, recorded, recordedGate],
+    ...[...epochs.map(checkpoint), hybrid, dockerCheckpoint],
+  ];
 }
 
 /** The application's first process, as this machine sees it. */

@@ -11,16 +11,18 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { recordable } from "../campaign/hybrid-plan.js";
 import { checkoutRoot } from "../lab/layout.js";
 import { writePlots } from "../plots/bench-plots.js";
 import { LabHosts } from "../runner/hosts.js";
 import { buildImage, Service } from "../runner/service.js";
 import { outFolder, specOf } from "../runner/workloads.js";
-import { asOnTheMachine, type Configuration, configurations } from "./configurations.js";
+import { asOnTheMachine, type Configuration, configurations, recording } from "./configurations.js";
 import { measureIdle } from "./idle.js";
 import { type BenchWorkload, buildLoadGenerator } from "./load-generator.js";
 import { commitId, describeMachine } from "./machine.js";
 import { measureOutage, measureRow } from "./measure.js";
+import { withOverheads } from "./overhead.js";
 import { type BenchResult, type BenchRow, type IdleCpu, mediansOfTurns } from "./rows.js";
 import { table } from "./table.js";
 
@@ -92,12 +94,13 @@ async function benchOne(
       await measureRow(configuration, running, connections, { program, warmUpMs, durationMs }),
     );
   }
-  if (configuration.epochMs === outageEpochMs && options.kills > 0) {
+  const kills = configuration.kills || configuration.epochMs === outageEpochMs;
+  if (kills && options.kills > 0) {
     for (const row of rows) {
-      row.outageMs = await measureOutage(service, row.connections, options.kills);
+      Object.assign(row, await measureOutage(service, row.connections, options.kills));
     }
   }
-  const note = await running.finish?.();
+  const note = (await running.finish?.()) ?? running.note;
   return note === undefined ? rows : rows.map((row) => ({ ...row, note }));
 }
 
@@ -110,6 +113,10 @@ async function bench(hosts: LabHosts, options: Settings): Promise<BenchRow[]> {
   const rows: BenchRow[] = [];
   for (const workload of turns) {
     for (const configuration of chosen) {
+      if (recording.includes(configuration.name) && !isRecordable(workload)) {
+        say(`… ${workload}, ${configuration.name}: not one process, cannot be recorded`);
+        continue;
+      }
       const what = `${workload}, ${configuration.name}${configuration.epochMs ? ` ${configuration.epochMs} ms` : ""}`;
       say(`… ${what}`);
       try {
@@ -127,8 +134,10 @@ async function bench(hosts: LabHosts, options: Settings): Promise<BenchRow[]> {
       }
     }
   }
-  return mediansOfTurns(rows);
+  return withOverheads(mediansOfTurns(rows));
 }
+
+const isRecordable = (workload: BenchWorkload) => recordable.some((each) => each === workload);
 
 async function main(): Promise<void> {
   const options = settings();

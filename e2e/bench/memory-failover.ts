@@ -64,7 +64,8 @@ async function oneOutage(hosts: LabHosts, of: FailoverCase): Promise<number> {
   }
   await service.protect(primary, standby, { epoch: { freezeTimeoutMs: FREEZE_MS_MAX } });
   await service.untilListening();
-  return (await measureOutage(service, of.connections, 1)).p50;
+  const { outageMs } = await measureOutage(service, of.connections, 1);
+  return outageMs?.p50 ?? Number.NaN;
 }
 
 function rowOf({ memoryMiB, connections }: FailoverCase, outages: number[]): MemoryRow {

@@ -7,6 +7,8 @@ export interface BenchRow {
   memoryMiB?: number;
   dirtyFraction?: number;
   throughputRps: number;
+  /** For so long. */
+  seconds?: number;
   /** Of all turns, where there were several; the rest of the row is the turn of median throughput. */
   throughputRangeRps?: { min: number; max: number; turns: number };
   latencyUs: { avg: number; p50: number; p99: number };
@@ -16,9 +18,44 @@ export interface BenchRow {
   outputDelayMs?: { avg: number; p50: number; p99: number };
   bytesPerEpoch?: number;
   serverCpuUsPerOp?: number;
+  /** Where the application is recorded: of the event log, for each request. */
+  logBytesPerOp?: number;
+  /** Mode hybrid: from sending a part of the log to the standby's ack. */
+  shipDelayMs?: { avg: number; p50: number; p99: number };
+  /** Mode hybrid: how often the application was frozen while the row was measured. */
+  pauses?: number;
+  /** Mode hybrid: where what a request takes longer than on `stock` goes. */
+  overheadUs?: OverheadUs;
   outageMs?: { p50: number; max: number };
+  /** Mode hybrid, medians over the kills: what was replayed, and how long it had taken to happen. */
+  replay?: Replay;
   /** What has to be known to read the row. */
   note?: string;
+}
+
+/** The same for each request of the row, in microseconds of average latency. */
+export interface OverheadUs {
+  total: number;
+  /** `recorded` against `stock`. */
+  recording: number;
+  /** `gate-only` against `stock`. */
+  gate: number;
+  /** Until the standby has acknowledged what a reply waits for. */
+  shipping: number;
+  /** How much longer a reply is held than that. */
+  holding: number;
+  pause: number;
+  unexplained: number;
+}
+
+export interface Replay {
+  kills: number;
+  events: number;
+  outputs: number;
+  ms: number;
+  /** Since the checkpoint was committed, so rather too little. */
+  recordedMs: number;
+  attempts: number;
 }
 
 /** One row of the memory section. `configuration` is the way of dumping, or `failover`. */

@@ -15,6 +15,7 @@ export function table(rows: BenchRow[]): string {
     "delay avg/p99",
     "KiB/epoch",
     "CPU µs/op",
+    "log B/op",
     "outage p50/max",
   ];
   const out = new Table({ head, style: { head: [], border: [] }, colAligns: aligns(head.length) });
@@ -22,7 +23,25 @@ export function table(rows: BenchRow[]): string {
   const notes = rows
     .filter(({ note }) => note)
     .map((row) => `${row.configuration}, ${row.workload}: ${row.note}`);
-  return [out.toString(), ...new Set(notes), ...rows.flatMap(range)].join("\n");
+  return [
+    ...[out.toString(), ...new Set(notes), ...rows.flatMap(range)],
+    ...[...rows.flatMap(overhead), ...rows.flatMap(replayed)],
+  ].join("\n");
+}
+
+function overhead({ overheadUs, workload, connections }: BenchRow): string[] {
+  if (overheadUs === undefined) return [];
+  const { total, ...parts } = overheadUs;
+  const list = Object.entries(parts).map(([name, us]) => `${name} ${us}`);
+  return [`hybrid, ${workload}, ${connections} conn: ${total} µs over stock: ${list.join(", ")}`];
+}
+
+function replayed({ replay, workload, connections }: BenchRow): string[] {
+  if (replay === undefined) return [];
+  const { kills, events, outputs, ms, recordedMs } = replay;
+  return [
+    `hybrid, ${workload}, ${connections} conn: ${events} events and ${outputs} outputs of ${recordedMs} ms replayed in ${ms} ms (medians of ${kills})`,
+  ];
 }
 
 function range({ throughputRangeRps, configuration, connections }: BenchRow): string[] {
@@ -53,6 +72,7 @@ function cells(row: BenchRow): string[] {
     pair(outputDelayMs?.avg, outputDelayMs?.p99),
     row.bytesPerEpoch === undefined ? "" : String(Math.round(row.bytesPerEpoch / 1024)),
     row.serverCpuUsPerOp === undefined ? "" : String(row.serverCpuUsPerOp),
+    row.logBytesPerOp === undefined ? "" : String(row.logBytesPerOp),
     pair(outageMs?.p50, outageMs?.max),
   ];
 }

@@ -1,9 +1,11 @@
 /**
  * `make campaign N=100`: random faults at random times under load; one failure is a bug.
  *
- *   node main.js [--runs N] [--seed S] [--workload W[,W…]] [--only-run SEED] [--keep]
+ *   node main.js [--runs N] [--seed S] [--workload W[,W…]] [--mode checkpoint|hybrid] [--faults KIND[,KIND…]]
+ *                [--only-run SEED] [--keep]
  *
- * The environment's N, SEED and WORKLOAD stand for the flags. --only-run repeats one run by its own seed.
+ * The environment's N, SEED, WORKLOAD and MODE stand for the flags. --faults draws only faults of these kinds (killHost, …).
+ * --only-run repeats one run by its own seed; mode, workloads and kinds have to be the same.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -18,51 +20,94 @@ import { pause } from "../runner/poll.js";
 import { bounded, type RunContext } from "../runner/run-scenarios.js";
 import { underLoad } from "../runner/scenario.js";
 import { outFolder } from "../runner/workloads.js";
+import { untilCovered } from "../scenarios/hybrid.js";
 import { failureRateUpperBound } from "./confidence.js";
-import { describeFault, planCampaign, planRun, type Run } from "./plan.js";
+import { recordable } from "./hybrid-plan.js";
+import { describeFault, planCampaign, planRun } from "./plan.js";
+import { addReplays, noReplays, type Replays, watchReplays } from "./replays.js";
+import { type CampaignMode, campaignModes, faultKinds, type Run } from "./run.js";
 import { strike } from "./strike.js";
 
 const runBoundMs = 180_000;
+/** Without checkpoints to wait for clients write so much that the service is made anew now and then, lest it only grow. */
+const hybridRunsPerService = 10;
 
 interface RunResult extends Run {
   ok: boolean;
   ms: number;
   verdict?: Verdict;
+  /** Mode hybrid. */
+  replays?: Replays;
   failure?: string;
   evidence?: string;
 }
 
 const say = (line: string) => process.stdout.write(`${line}\n`);
 
-function settings() {
+interface Settings {
+  seed: number;
+  keep: boolean;
+  mode: CampaignMode;
+  /** What a single run's repetition needs besides its seed. */
+  again: string;
+  plan: Run[];
+}
+
+function settings(): Settings {
   const { values } = parseArgs({
     options: {
       runs: { type: "string" },
       seed: { type: "string" },
       workload: { type: "string" },
+      mode: { type: "string" },
+      faults: { type: "string" },
       "only-run": { type: "string" },
       keep: { type: "boolean", default: false },
     },
   });
-  const seedText = values.seed ?? (process.env.SEED || undefined);
-  const workloadText = values.workload ?? (process.env.WORKLOAD || undefined);
-  const chosen = workloadText?.split(",") ?? [...workloads];
-  for (const name of chosen) {
-    if (!(workloads as readonly string[]).includes(name)) {
-      throw new Error(`workload ${name} is not one of ${workloads.join(", ")}`);
-    }
-  }
-  const runs = wholeNumber(values.runs ?? (process.env.N || "100"), "runs");
-  const seed = wholeNumber(seedText ?? String(Math.floor(Math.random() * 2 ** 32)), "seed");
+  const given = (flag: string | undefined, variable: string) =>
+    flag ?? (process.env[variable] || undefined);
+  const mode = oneOf(campaignModes, given(values.mode, "MODE") ?? "checkpoint", "mode");
+  const workloadText = given(values.workload, "WORKLOAD");
+  const chosen = workloadsFor(mode, workloadText);
+  const kinds = values.faults?.split(",").map((kind) => oneOf(faultKinds, kind, "kind of fault"));
+  const runs = wholeNumber(given(values.runs, "N") ?? "100", "runs");
+  const drawn = String(Math.floor(Math.random() * 2 ** 32));
+  const seed = wholeNumber(given(values.seed, "SEED") ?? drawn, "seed");
   const only = values["only-run"];
+  const choice = { workloads: chosen, mode, ...(kinds ? { kinds } : {}) };
   return {
     seed,
     keep: values.keep,
+    mode,
+    again: [
+      mode === "checkpoint" ? "" : ` --mode ${mode}`,
+      workloadText === undefined ? "" : ` --workload ${workloadText}`,
+      kinds === undefined ? "" : ` --faults ${kinds.join(",")}`,
+    ].join(""),
     plan:
       only === undefined
-        ? planCampaign(seed, runs, chosen as Workload[])
-        : [planRun(1, wholeNumber(only, "only-run"), chosen as Workload[])],
+        ? planCampaign(seed, runs, choice)
+        : [planRun(1, wholeNumber(only, "only-run"), choice)],
   };
+}
+
+function workloadsFor(mode: CampaignMode, text: string | undefined): readonly Workload[] {
+  const possible = mode === "hybrid" ? recordable : workloads;
+  const chosen = text?.split(",").map((name) => oneOf(workloads, name, "workload")) ?? possible;
+  const refused = chosen.filter((name) => !possible.includes(name));
+  if (refused.length > 0) {
+    throw new Error(
+      `mode hybrid records one process: ${refused.join(", ")} cannot be recorded, ${possible.join(", ")} can`,
+    );
+  }
+  return chosen;
+}
+
+function oneOf<T extends string>(known: readonly T[], text: string, what: string): T {
+  const found = known.find((each) => each === text);
+  if (found === undefined) throw new Error(`${what} ${text} is not one of ${known.join(", ")}`);
+  return found;
 }
 
 function wholeNumber(text: string, name: string): number {
@@ -73,48 +118,75 @@ function wholeNumber(text: string, name: string): number {
 async function runOne(context: RunContext, run: Run): Promise<RunResult> {
   const beganMs = performance.now();
   const took = () => Math.round(performance.now() - beganMs);
-  const options = {
-    workload: run.workload,
-    client: { connections: run.connections, pipeline: run.pipeline },
-    warmUpReplies: 10,
-  };
+  const replaysSince = watchReplays(context.hosts);
+  const replays = () => (run.mode === "hybrid" ? { replays: replaysSince() } : {});
   try {
-    const { verdict } = await bounded(
-      `run ${run.number}`,
-      runBoundMs,
-      underLoad({ ...context, note: () => {} }, options, async (loaded) => {
-        await pause(run.afterMs);
-        await strike({ ...context, note: () => {} }, loaded, run.fault);
-      }),
-    );
-    return { ...run, ok: true, ms: took(), verdict };
+    const { verdict } = await bounded(`run ${run.number}`, runBoundMs, loadAndStrike(context, run));
+    const seen = replays();
+    // What was restored without its log goes on unrecorded, and would be none for the next run.
+    if (seen.replays && seen.replays.uncovered > 0) context.pool.distrust();
+    return { ...run, ok: true, ms: took(), verdict, ...seen };
   } catch (error) {
     const failure = error instanceof Error ? error.message : String(error);
     const name = `campaign-${run.number}-${run.seed}`;
     const evidence = await collectEvidence(context.hosts, name, error);
     writeFileSync(join(evidence, "run.json"), `${JSON.stringify(run, null, 2)}\n`);
+    const result = { ...run, ok: false, ms: took(), failure, evidence, ...replays() };
     // Whatever is left of it must not be blamed on the next run.
     await context.pool.rebuild();
-    return { ...run, ok: false, ms: took(), failure, evidence };
+    return result;
   }
 }
 
-function show(result: RunResult, total: number): void {
+async function loadAndStrike(given: RunContext, run: Run) {
+  const context = { ...given, note: () => {} };
+  const { workload, connections, pipeline, thinkMs, mode } = run;
+  if (mode === "hybrid" && run.number % hybridRunsPerService === 0) await context.pool.clear();
+  const options = {
+    workload,
+    client: {
+      ...{ connections, pipeline },
+      ...(thinkMs === undefined ? {} : { thinkMs, requestsMax: 4_000_000 }),
+    },
+    warmUpReplies: 10,
+    ...(mode === undefined ? {} : { policy: { mode } }),
+  };
+  return underLoad(context, options, async (loaded) => {
+    if (run.covered) await untilCovered(context, loaded.service, loaded.primary);
+    await pause(run.afterMs);
+    await strike(context, loaded, run.fault, run.covered ?? false);
+  });
+}
+
+function show(result: RunResult, total: number, again: string): void {
   const place = `${result.number}/${total}`.padStart(8);
   const what = `${result.workload.padEnd(9)} ${describeFault(result.fault)}`;
-  say(`${place}  ${result.ok ? "ok  " : "FAIL"}  ${what}  (${(result.ms / 1000).toFixed(1)} s)`);
+  const { replays } = result;
+  const replayed =
+    replays && replays.attempts > 0
+      ? `, ${replays.events} events and ${replays.outputs} outputs replayed in ${Math.round(replays.ms)} ms`
+      : "";
+  say(
+    `${place}  ${result.ok ? "ok  " : "FAIL"}  ${what}  (${(result.ms / 1000).toFixed(1)} s${replayed})`,
+  );
+  for (const why of replays?.why ?? []) say(`          replayed again: ${why}`);
   if (result.ok) return;
   say(`          ${result.failure?.replaceAll("\n", "\n          ")}`);
-  say(`          again: node dist/e2e/campaign/main.js --only-run ${result.seed}`);
+  say(`          again: node dist/e2e/campaign/main.js --only-run ${result.seed}${again}`);
   say(`          evidence: ${result.evidence}`);
 }
 
-function conclude(seed: number, results: RunResult[]): number {
+function conclude(mode: CampaignMode, seed: number, results: RunResult[]): number {
   const failures = results.filter((result) => !result.ok).length;
   const bound = failureRateUpperBound(results.length, failures);
   const sum = (field: "acknowledgedWrites" | "lostWrites" | "duplicatedWrites" | "resets") =>
     results.reduce((total, { verdict }) => total + (verdict?.[field] ?? 0), 0);
+  const replays = results.reduce(
+    (total, result) => addReplays(total, result.replays ?? noReplays()),
+    noReplays(),
+  );
   const summary = {
+    mode,
     seed,
     n: results.length,
     failures,
@@ -123,19 +195,29 @@ function conclude(seed: number, results: RunResult[]): number {
     lostWrites: sum("lostWrites"),
     duplicatedWrites: sum("duplicatedWrites"),
     resets: sum("resets"),
+    ...(mode === "hybrid" ? { replays } : {}),
     runs: results,
   };
   mkdirSync(outFolder(), { recursive: true });
   writeFileSync(join(outFolder(), "campaign.json"), `${JSON.stringify(summary, null, 2)}\n`);
   say("");
-  say(`${results.length} runs, ${failures} failures, seed ${seed}`);
+  say(
+    `${results.length} runs, ${failures} failures, seed ${seed}; ${summary.acknowledgedWrites} acknowledged, ${summary.lostWrites} lost, ${summary.duplicatedWrites} doubled, ${summary.resets} reset`,
+  );
+  if (mode === "hybrid") {
+    const { replayed, uncovered, attempts, diverged, stalled, otherwise, events, outputs, ms } =
+      replays;
+    say(
+      `${replayed} replays in ${attempts} attempts (${diverged} diverged, ${stalled} stalled, ${otherwise} otherwise), ${uncovered} takeovers without a log; ${events} events and ${outputs} outputs in ${Math.round(ms)} ms`,
+    );
+  }
   say(`rate of failure below ${(bound * 100).toFixed(2)} % with 95 % confidence`);
   return failures === 0 ? 0 : 1;
 }
 
 async function main(): Promise<number> {
-  const { seed, plan, keep } = settings();
-  say(`seed ${seed}, ${plan.length} runs`);
+  const { seed, plan, keep, mode, again } = settings();
+  say(`seed ${seed}, ${plan.length} runs, mode ${mode}`);
   const progress = (line: string) => process.stderr.write(`${line}\n`);
   const { hosts, started } = await LabHosts.up(["alpha", "beta"], progress);
   const pool = new PairPool(hosts, async () => {
@@ -147,9 +229,9 @@ async function main(): Promise<number> {
     for (const run of plan) {
       const result = await runOne({ hosts, ftctl: new Ftctl(hosts), pool }, run);
       results.push(result);
-      show(result, plan.length);
+      show(result, plan.length, again);
     }
-    return conclude(seed, results);
+    return conclude(mode, seed, results);
   } finally {
     if (started && !keep) await hosts.down();
   }

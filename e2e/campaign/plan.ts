@@ -1,37 +1,13 @@
 /** What a campaign will do: drawn from the seed before anything is done, so that it can be printed and repeated. */
-import { FAULT_POINTS, type FaultPoint } from "../../orchestrator/faults/faults.js";
-import type { Workload } from "../clients/report.js";
-import type { FaultAction } from "../scenarios/fault-points.js";
+import { FAULT_POINTS } from "../../orchestrator/faults/faults.js";
+import { planHybridRun } from "./hybrid-plan.js";
 import { Random } from "./random.js";
-
-export type Fault =
-  | { kind: "killHost"; side: "primary" | "standby" }
-  | { kind: "cut"; side: "primary" | "standby"; links: ("lan" | "replication")[]; forMs: number }
-  | { kind: "killAgent"; side: "primary" | "standby"; forMs: number }
-  | {
-      kind: "killProcess";
-      side: "primary" | "standby";
-      what: "ftgate" | "ftdump" | "ftstore" | "application";
-    }
-  | { kind: "killDockerd"; side: "primary" | "standby"; forMs: number }
-  | { kind: "point"; point: FaultPoint; action: FaultAction; skip: number }
-  | { kind: "switchover" };
-
-export interface Run {
-  number: number;
-  seed: number;
-  workload: Workload;
-  connections: number;
-  pipeline: number;
-  /** Load before the fault. */
-  afterMs: number;
-  fault: Fault;
-}
+import { among, type Choice, type Fault, type FaultKind, type Run } from "./run.js";
 
 const sides = ["primary", "standby"] as const;
 
 /** Host loss is what the product is for, so it is drawn more often. */
-const kinds: readonly Fault["kind"][] = [
+const kinds: readonly FaultKind[] = [
   "killHost",
   "killHost",
   "killHost",
@@ -47,25 +23,26 @@ const kinds: readonly Fault["kind"][] = [
   "switchover",
 ];
 
-export function planCampaign(seed: number, runs: number, workloads: readonly Workload[]): Run[] {
+export function planCampaign(seed: number, runs: number, choice: Choice): Run[] {
   const random = new Random(seed);
-  return Array.from({ length: runs }, (_, i) => planRun(i + 1, random.fork(), workloads));
+  return Array.from({ length: runs }, (_, i) => planRun(i + 1, random.fork(), choice));
 }
 
-export function planRun(number: number, seed: number, workloads: readonly Workload[]): Run {
+export function planRun(number: number, seed: number, choice: Choice): Run {
+  if (choice.mode === "hybrid") return planHybridRun(number, seed, choice);
   const random = new Random(seed);
   return {
     number,
     seed,
-    workload: random.pick(workloads),
+    workload: random.pick(choice.workloads),
     connections: random.pick([1, 4, 8, 8, 16]),
     pipeline: random.pick([1, 1, 1, 4, 16]),
     afterMs: random.between(200, 2_500),
-    fault: planFault(random),
+    fault: planFault(random, among(kinds, choice)),
   };
 }
 
-function planFault(random: Random): Fault {
+function planFault(random: Random, kinds: readonly FaultKind[]): Fault {
   const kind = random.pick(kinds);
   switch (kind) {
     case "killHost":

@@ -5,17 +5,24 @@ import type { Slice } from "../clients/latency.js";
 import type { DemoResult } from "./result.js";
 import { sparkline } from "./sparkline.js";
 
-const width = 74;
+const width = 78;
+const labelWidth = 34;
+const columnWidth = 22;
 const sparkCharacters = 60;
 const sparkSliceUs = 50_000;
 /** Characters before the power loss. */
 const sparkLead = 20;
 
-export interface DemoReport {
+/** One mode's part of the demo. */
+export interface DemoAct {
   result: DemoResult;
   broken: string[];
   timeline: Slice[];
   killedUs: number;
+}
+
+export interface DemoReport {
+  acts: DemoAct[];
   statusText: string;
   file: string;
   colorful: boolean;
@@ -23,7 +30,9 @@ export interface DemoReport {
 
 export function renderReport(report: DemoReport): string {
   const colors = pc.createColors(report.colorful);
-  const { result, broken } = report;
+  const { acts } = report;
+  const results = acts.map(({ result }) => result);
+  const broken = acts.flatMap((act) => act.broken);
   const kept = broken.length === 0;
   const headline = kept
     ? colors.bold(colors.green("The host died. Its clients did not notice more than a pause."))
@@ -31,11 +40,16 @@ export function renderReport(report: DemoReport): string {
   const lines = [
     headline,
     "",
-    ...promises(result, colors),
+    row(
+      "mode",
+      results.map(({ mode }) => ({ text: mode, paint: colors.bold })),
+    ),
+    ...promises(results, colors),
     "",
-    ...figures(result, colors),
+    ...figures(results, colors),
     "",
-    ...timeline(report, colors),
+    ...difference(results, colors),
+    ...timelines(acts, colors),
     ...(kept ? [] : ["", ...broken.map((text) => colors.red(`✗ ${text}`))]),
   ];
   const status = report.statusText.trimEnd().split("\n");
@@ -51,41 +65,88 @@ export function renderReport(report: DemoReport): string {
 }
 
 type Colors = ReturnType<typeof pc.createColors>;
+interface Cell {
+  text: string;
+  paint?: (text: string) => string;
+}
 
-function promises(result: DemoResult, colors: Colors): string[] {
-  const row = (label: string, value: number, good: boolean) =>
-    `  ${label.padEnd(34)}${good ? colors.green(count(value)) : colors.red(colors.bold(count(value)))}`;
+/** One column a mode; painted after padding, as colours have no width. */
+function row(label: string, cells: Cell[]): string {
+  const painted = cells.map(({ text, paint = (same) => same }) => paint(text.padEnd(columnWidth)));
+  return `  ${label.padEnd(labelWidth)}${painted.join("")}`.trimEnd();
+}
+
+function promises(results: DemoResult[], colors: Colors): string[] {
+  const judged = (
+    label: string,
+    of: (result: DemoResult) => number,
+    good: (value: number) => boolean,
+  ) =>
+    row(
+      label,
+      results.map((result) => ({
+        text: count(of(result)),
+        paint: good(of(result)) ? colors.green : (text: string) => colors.red(colors.bold(text)),
+      })),
+    );
+  const none = (value: number) => value === 0;
   return [
-    row("acknowledged writes", result.acknowledgedWrites, result.acknowledgedWrites > 0),
-    row("acknowledged writes lost", result.lostWrites, result.lostWrites === 0),
-    row("writes applied twice", result.duplicatedWrites, result.duplicatedWrites === 0),
-    row("wrong replies", result.wrongReplies, result.wrongReplies === 0),
-    row(`of ${result.connections} connections, reset`, result.resets, result.resets === 0),
+    judged(
+      "acknowledged writes",
+      (r) => r.acknowledgedWrites,
+      (value) => value > 0,
+    ),
+    judged("acknowledged writes lost", (r) => r.lostWrites, none),
+    judged("writes applied twice", (r) => r.duplicatedWrites, none),
+    judged("wrong replies", (r) => r.wrongReplies, none),
+    judged(`of ${results[0]?.connections} connections, reset`, (r) => r.resets, none),
   ];
 }
 
-function figures(result: DemoResult, colors: Colors): string[] {
-  const row = (label: string, value: string) => `  ${label.padEnd(34)}${value}`;
-  const { pauseMs, outputDelayMs } = result;
+function figures(results: DemoResult[], colors: Colors): string[] {
+  const each = (label: string, of: (result: DemoResult) => string, paint?: Cell["paint"]) =>
+    row(
+      label,
+      results.map((result) => ({ text: of(result), ...(paint ? { paint } : {}) })),
+    );
+  const both = ({ p50, p99 }: { p50: number; p99: number }) => `${p50} / ${p99} ms`;
   return [
-    row("outage, as the clients saw it", colors.bold(`${result.outageMs} ms`)),
-    row("  noticed after", `${result.detectionMs} ms`),
-    row("  restored in", `${result.restoreMs} ms`),
-    row("checkpoints committed before", count(result.epochsCommitted)),
-    row("pause of a checkpoint", `p50 ${pauseMs.p50} ms, p99 ${pauseMs.p99} ms`),
-    row("output held for", `p50 ${outputDelayMs.p50} ms, p99 ${outputDelayMs.p99} ms`),
+    each("outage, as the clients saw it", (r) => `${r.outageMs} ms`, colors.bold),
+    each("  noticed after", (r) => `${r.detectionMs} ms`),
+    each("  restored in", (r) => `${r.restoreMs} ms`),
+    ...(results.some(({ replay }) => replay)
+      ? [each("  replayed", ({ replay }) => (replay ? replayed(replay) : "–"))]
+      : []),
+    each("a reply before that, on average", (r) => `${r.replyMs} ms`, colors.bold),
+    each("  output held, p50 / p99", (r) => both(r.outputDelayMs)),
+    each("pause of a checkpoint, p50 / p99", (r) => both(r.pauseMs)),
+    each("checkpoints committed before", (r) => count(r.epochsCommitted)),
   ];
 }
 
-function timeline(report: DemoReport, colors: Colors): string[] {
-  const fromUs = report.killedUs - sparkLead * sparkSliceUs;
-  const line = sparkline(report.timeline, fromUs, sparkSliceUs, sparkCharacters);
-  const marker = `${" ".repeat(sparkLead)}▲ power loss`;
+const replayed = ({ events, ms }: NonNullable<DemoResult["replay"]>) =>
+  `${count(events)} events, ${ms} ms`;
+
+function difference(results: DemoResult[], colors: Colors): string[] {
+  const [first, second] = results;
+  if (!first || !second) return [];
+  const [slow, fast] = [first.replyMs.toFixed(1), second.replyMs.toFixed(1)];
+  const text = `A reply took ${slow} ms in mode ${first.mode}, ${fast} ms in mode ${second.mode}.`;
+  return [`  ${colors.bold(text)}`, ""];
+}
+
+function timelines(acts: DemoAct[], colors: Colors): string[] {
   return [
     `  ${colors.dim("slowest reply in each 50 ms (log scale, 1 ms to 1 s; · is silence)")}`,
-    `  ${line.slice(0, sparkLead)}${colors.yellow(line.slice(sparkLead))}`,
-    `  ${colors.dim(marker)}`,
+    ...acts.map((act) => timeline(act, colors)),
+    `  ${colors.dim(`${" ".repeat(sparkLead)}▲ power loss`)}`,
   ];
+}
+
+function timeline({ result, timeline: slices, killedUs }: DemoAct, colors: Colors): string {
+  const fromUs = killedUs - sparkLead * sparkSliceUs;
+  const line = sparkline(slices, fromUs, sparkSliceUs, sparkCharacters);
+  return `  ${line.slice(0, sparkLead)}${colors.yellow(line.slice(sparkLead))} ${colors.dim(result.mode)}`;
 }
 
 export function box(lines: string[]): string[] {

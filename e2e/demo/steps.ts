@@ -50,6 +50,11 @@ export class Steps {
     }
   }
 
+  /** What the next steps have in common. */
+  heading(title: string): void {
+    this.#output.write(`${this.#clock()}  ${this.#colors.bold(title)}\n`);
+  }
+
   #running(title: string, detail: string, beganMs: number): void {
     const line = `  ${this.#colors.cyan("…")} ${title}  ${this.#colors.dim(detail)}`;
     this.#output.write(`\r\x1b[K${this.#clock()}${line}  ${seconds(this.#nowMs() - beganMs)}`);

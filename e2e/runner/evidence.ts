@@ -1,6 +1,7 @@
 /** Collects what a person needs to understand a failure into e2e/out/<scenario>/. */
 import { cpSync, existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { checkoutRoot } from "../lab/layout.js";
 import type { Hosts } from "./hosts.js";
 import { outFolder } from "./workloads.js";
 
@@ -19,6 +20,15 @@ const questions: Record<string, string[]> = {
   ],
   "processes.txt": ["ps", "-eo", "pid,ppid,stat,etime,args"],
 };
+
+/** Mode hybrid: what the last replay said, what fills the log, and the log itself if it is not too large. */
+const eventLogs = `
+for log in /run/ftctl/pairs/*/log/events; do
+  [ -f "$log" ] || continue
+  ftlog=${join(checkoutRoot(), "build/bin/ftlog")}
+  echo "== $log"; "$ftlog" report "$log"; "$ftlog" stats "$log"
+  [ "$(du -k "$log" | cut -f1)" -gt 131072 ] || cp --sparse=always "$log" "$1/events.log"
+done 2>&1; true`;
 
 export async function collectEvidence(hosts: Hosts, name: string, error: unknown): Promise<string> {
   const folder = join(outFolder(), name.replaceAll(/[^a-zA-Z0-9.-]+/g, "-"));
@@ -43,6 +53,8 @@ async function collectHost(hosts: Hosts, host: string, folder: string): Promise<
     }));
     writeFileSync(join(folder, file), result.stdout || result.stderr);
   }
+  const events = await hosts.exec(host, ["sh", "-c", eventLogs, "sh", folder], perCommandMs);
+  writeFileSync(join(folder, "event-logs.txt"), events.stdout || events.stderr);
   // The host's own disk and /run, as it sees them; logs only, never memory images.
   const script =
     'mkdir -p "$1/logs"; cd / && find run/ftctl var/lib/ftctl -name "*.log" -size -8M -exec cp --parents {} "$1/logs" ";" 2>/dev/null || true';

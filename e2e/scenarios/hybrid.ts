@@ -76,7 +76,7 @@ function hostLoss(workload: WorkloadName, connections: number, times: number): S
 const policy = { mode: "hybrid" };
 
 /** Output waits for the log again, and so the pair is as good as new. */
-async function untilCovered(context: Context, service: Service, host: Host): Promise<void> {
+export async function untilCovered(context: Context, service: Service, host: Host): Promise<void> {
   const covers = (view: PairView) => view.state === "protected" && view.log?.covers === true;
   await context.ftctl.until(host, service.name, "output that waits for the log", covers, 30_000);
 }
@@ -116,11 +116,32 @@ const uncovered = scenarioUnderLoad(
   async ({ service, primary, standby, client }, context) => {
     await untilCovered(context, service, primary);
     await client.makesProgress(200, 30_000);
+    const linked = await linksOf(context, standby);
+    // No checkpoint may be taken in the new stream.
+    for (const pid of context.hosts.pids(primary, /(^|\/)ftdump /)) process.kill(pid, "SIGSTOP");
     await killPids(context, primary, /(^|\/)ftgate /);
+    await poll("a new stream", 10_000, async () =>
+      (await linksOf(context, standby)) > linked ? true : undefined,
+    );
     await context.hosts.kill(primary);
     await service.untilTakenOver(standby, 30_000);
+    const events = await context.ftctl.events(standby, service.name);
+    const { type } = events.findLast(({ type }) => /^(takeover-done|log-not)/.test(type)) ?? {};
+    expectThat(type === "takeover-done", `the last word is ${type}`);
+    expectThat(
+      events.some(({ type }) => type === "log-not-replayed"),
+      "a log was replayed",
+    );
+    // It goes on unrecorded: no pair for others.
+    context.pool.distrust();
   },
 );
+
+/** How often the log's stream has come up, as that host saw it. */
+async function linksOf(context: Context, host: Host): Promise<number> {
+  const events = await context.ftctl.events(host);
+  return events.filter(({ type }) => type === "log-link-back").length;
+}
 
 const replicationCut = scenarioUnderLoad(
   { name: "hybrid/replication-cut", quick: false, policy },

@@ -1,12 +1,14 @@
 /** Agent, gate, dockerd, application and the standby's host: each dies on its own. */
 
+import { readFileSync } from "node:fs";
+import { lives } from "../lab/host.js";
 import type { Host } from "../runner/hosts.js";
 import { poll } from "../runner/poll.js";
 import { type Context, expectThat, type Scenario, scenarioUnderLoad } from "../runner/scenario.js";
 
 const settleMs = 30_000;
 
-/** Waits for one to kill: CRIU, say, is away for a moment between two epochs. */
+/** Waits for one to kill: CRIU, say, is away for a moment between two epochs. They are gone when it returns. */
 export async function killPids(context: Context, host: Host, pattern: RegExp): Promise<void> {
   const pids = await poll(`something like ${pattern} on ${host}`, 5_000, async () => {
     const found = context.hosts.pids(host, pattern);
@@ -19,6 +21,18 @@ export async function killPids(context: Context, host: Host, pattern: RegExp): P
       // It may have ended by itself just now.
       if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
     }
+  }
+  // Whoever heals the lab afterwards must not take one that is still dying for alive.
+  await poll(`the end of ${pids.join(", ")}`, 5_000, async () => {
+    return pids.some((pid) => lives(statusOf(pid))) ? undefined : true;
+  });
+}
+
+function statusOf(pid: number): string | undefined {
+  try {
+    return readFileSync(`/proc/${pid}/status`, "utf8");
+  } catch {
+    return undefined;
   }
 }
 

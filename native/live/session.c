@@ -1,6 +1,7 @@
 #include "live/session.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -176,6 +177,19 @@ static int hear_output(struct session *session)
 	}
 }
 
+/* For a person, who has nothing else to go by: the sockets are gone with the host. */
+static void say_lost(const struct claim *claim)
+{
+	fprintf(stderr,
+		"ftlive: the connection of port %u with port %u is lost: %s (%s); %s, %llu bytes read, %llu written; "
+		"its socket received up to %u (%u unread) and had sent from %u (%u unacknowledged)\n",
+		claim->tuple.local_port, claim->tuple.remote_port, plan_verdict_name(claim->verdict), strerror(claim->error),
+		claim->view.since_checkpoint ? "since the checkpoint" : "since it was opened",
+		(unsigned long long)claim->view.read_bytes, (unsigned long long)claim->view.written_bytes,
+		claim->old.receive_next, claim->old.unread_bytes, claim->old.send_unacknowledged,
+		claim->old.unacknowledged_bytes);
+}
+
 static void rebuild_claim(struct broker *broker, struct claim *claim)
 {
 	if (claim->verdict == PLAN_REBUILD && claim->error == 0 && claim->output_have != claim->plan.output_bytes)
@@ -193,8 +207,10 @@ static void rebuild_claim(struct broker *broker, struct claim *claim)
 	}
 	if (claim->verdict == PLAN_REBUILD && claim->error == 0)
 		claim->error = errno;
-	if (claim->verdict != PLAN_OVER)
+	if (claim->verdict != PLAN_OVER) {
 		broker->count.failed++;
+		say_lost(claim);
+	}
 	/* It must not speak with numbers of the past. */
 	if (claim->fd >= 0 && socket_disconnect(claim->fd) != 0 && claim->error == 0)
 		claim->error = errno;

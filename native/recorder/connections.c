@@ -5,6 +5,8 @@
  * Invariants:
  *  - Outside of a replay there is no entry: recording costs nothing here.
  *  - An entry belongs to one open file, however many descriptors it has; `uses` counts those.
+ *  - Entries are made under `adding`, and belong to their descriptor only when they are whole: in a replay threads meet their
+ *    connections for the first time all at once, and two that got the same entry would lose both clients.
  *  - Bytes that a restored thread read or wrote for real, in the call in which it was restored, are in its socket: they are
  *    not counted here.
  */
@@ -34,6 +36,7 @@ struct connection {
 
 static struct connection *connections; /* entry 0 is nobody's */
 static uint32_t connection_count;
+static _Atomic bool adding;
 static char live_name[NAME_BYTES_MAX];
 static struct live live = {.socket = -1};
 static pthread_mutex_t live_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -55,14 +58,22 @@ void ft_connections_start(const char *name)
 	strcpy(live_name, name);
 }
 
-static struct connection *add(int fd)
+/* A new one, or (`unless_known`) the descriptor's if another thread was faster. */
+static struct connection *add(int fd, bool since_checkpoint, bool unless_known)
 {
 	struct ft_descriptor *d = ft_descriptor(fd);
-	if (connection_count == 0 || connection_count >= CONNECTIONS_MAX)
-		return NULL;
-	struct connection *c = &connections[connection_count];
-	*c = (struct connection){.uses = 1, .fd = fd};
-	d->connection = connection_count++;
+	struct connection *c = NULL;
+	while (atomic_exchange_explicit(&adding, true, memory_order_acquire))
+		ft_syscall(SYS_sched_yield);
+	if (unless_known && d->connection != 0) {
+		c = &connections[d->connection];
+	} else if (connection_count != 0 && connection_count < CONNECTIONS_MAX) {
+		c = &connections[connection_count];
+		*c = (struct connection){.uses = 1, .fd = fd, .since_checkpoint = since_checkpoint};
+		atomic_thread_fence(memory_order_release);
+		d->connection = connection_count++;
+	}
+	atomic_store_explicit(&adding, false, memory_order_release);
 	return c;
 }
 
@@ -74,12 +85,7 @@ static struct connection *of(int fd)
 		return NULL;
 	if (d->connection != 0)
 		return &connections[d->connection];
-	if (d->placeholder)
-		return NULL;
-	struct connection *c = add(fd);
-	if (c != NULL)
-		c->since_checkpoint = true;
-	return c;
+	return d->placeholder ? NULL : add(fd, true, true);
 }
 
 static bool as_ipv4(const void *bytes, size_t length, struct sockaddr_in *out)
@@ -104,7 +110,7 @@ static bool as_ipv4(const void *bytes, size_t length, struct sockaddr_in *out)
 
 void ft_connection_accepted(int fd, const void *remote, size_t remote_bytes, const void *local, size_t local_bytes)
 {
-	struct connection *c = ft_connections_wanted() ? add(fd) : NULL;
+	struct connection *c = ft_connections_wanted() ? add(fd, false, false) : NULL;
 	if (c == NULL)
 		return;
 	/* With no addresses nothing can be said of it: the broker will not know it, and it ends. */

@@ -6,6 +6,11 @@ LIBRARIES += libftrec.so
 libftrec.so_SRCS = $(RECORDER_SRCS) $(LIVE_TAKE_SRCS) log/file.c log/reader.c log/build.c $(CRC_SRCS)
 libftrec.so_LDLIBS = -Wl,--no-as-needed -l:libdl.so.2 -l:libpthread.so.0 -Wl,--build-id=sha1 -Wl,-Bsymbolic -Wl,--version-script=recorder/exports.map
 
+# Only what is hidden in the library of connections.c, with the rest of the recorder played by the test.
+TESTS += recorder-connections-test
+recorder-connections-test_SRCS = recorder/test/connections_test.c recorder/connections.c
+recorder-connections-test_LDLIBS = -lpthread
+
 FIXTURES += recorder-load recorder-cost
 recorder-cost_SRCS = recorder/test/cost.c
 recorder-cost_LDLIBS = -lpthread

@@ -1,5 +1,5 @@
 PROGRAMS += ftrestore
-ftrestore_SRCS = restore/main.c restore/feeder.c restore/tcp_image.c $(DUMP_SHARED_SRCS)
+ftrestore_SRCS = restore/main.c restore/feeder.c restore/tcp_image.c restore/local_sockets.c $(DUMP_SHARED_SRCS)
 
 TESTS += restore-test
-restore-test_SRCS = restore/test/tcp_image_test.c restore/tcp_image.c $(DISK_SRCS)
+restore-test_SRCS = restore/test/tcp_image_test.c restore/tcp_image.c restore/local_sockets.c $(DISK_SRCS)

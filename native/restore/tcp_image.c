@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include "disk/disk.h"
+#include "restore/local_sockets.h"
+#include "restore/protobuf.h"
 
 enum {
 	IMAGE_MAGIC = 0x54564319, /* the same for every kind */
@@ -21,49 +23,6 @@ enum {
 	IMAGE_BYTES_MAX = 256 << 20, /* two queues of a socket */
 };
 
-struct cursor {
-	const uint8_t *at, *end;
-};
-
-static bool read_varint(struct cursor *cursor, uint64_t *out)
-{
-	uint64_t value = 0;
-	for (unsigned shift = 0; shift < 64 && cursor->at < cursor->end; shift += 7) {
-		uint8_t byte = *cursor->at++;
-		value |= (uint64_t)(byte & 0x7f) << shift;
-		if ((byte & 0x80) == 0) {
-			*out = value;
-			return true;
-		}
-	}
-	return false;
-}
-
-static bool skip(struct cursor *cursor, uint64_t bytes)
-{
-	if (bytes > (uint64_t)(cursor->end - cursor->at))
-		return false;
-	cursor->at += bytes;
-	return true;
-}
-
-/* One field: its number, and its value if that is a varint. */
-static bool read_field(struct cursor *cursor, uint64_t *number, uint64_t *value)
-{
-	uint64_t key;
-	*value = 0;
-	if (!read_varint(cursor, &key) || key >> 3 == 0)
-		return false;
-	*number = key >> 3;
-	switch (key & 7) {
-	case 0: return read_varint(cursor, value);
-	case 1: return skip(cursor, 8);
-	case 2: return read_varint(cursor, value) && skip(cursor, *value);
-	case 5: return skip(cursor, 4);
-	default: return false;
-	}
-}
-
 static size_t put_varint(uint8_t *out, uint64_t value)
 {
 	size_t length = 0;
@@ -73,11 +32,6 @@ static size_t put_varint(uint8_t *out, uint64_t value)
 	}
 	out[length++] = (uint8_t)value;
 	return length;
-}
-
-static uint32_t get_u32(const uint8_t *at)
-{
-	return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
 }
 
 static void put_u32(uint8_t *at, uint32_t value)
@@ -95,7 +49,7 @@ static bool read_stream(struct cursor message, struct stream *out)
 	memset(out, 0, sizeof *out);
 	while (message.at < message.end) {
 		uint64_t number, value;
-		if (!read_field(&message, &number, &value))
+		if (!cursor_field(&message, &number, &value))
 			return false;
 		if (number == FIELD_OUTQ_LEN)
 			out->outq_len = value;
@@ -114,7 +68,7 @@ static size_t write_stream(struct cursor message, uint8_t *out, uint64_t unsq_le
 	while (message.at < message.end) {
 		const uint8_t *from = message.at;
 		uint64_t number, value;
-		if (!read_field(&message, &number, &value))
+		if (!cursor_field(&message, &number, &value))
 			abort(); /* read_stream() has read it before */
 		if (number == FIELD_UNSQ_LEN)
 			continue;
@@ -202,20 +156,28 @@ static int rewrite_one(int directory, const char *name, uint64_t segments)
 	return result;
 }
 
-int tcp_images_rewrite(int directory, uint64_t segments)
+static int rewrite_all(int directory, DIR *listing, uint64_t segments, const struct local_sockets *local)
 {
-	static const char prefix[] = "tcp-stream-";
-	DIR *listing = disk_list(directory, ".");
-	if (listing == NULL)
-		return -1;
 	int changed = 0;
 	for (struct dirent *entry; changed >= 0 && (entry = readdir(listing)) != NULL;) {
-		if (strncmp(entry->d_name, prefix, sizeof prefix - 1) != 0)
+		unsigned number;
+		if (sscanf(entry->d_name, "tcp-stream-%8x.img", &number) != 1 || local_sockets_has(local, number))
 			continue;
 		int result = rewrite_one(directory, entry->d_name, segments);
 		changed = result < 0 ? -1 : changed + result;
 	}
+	return changed;
+}
+
+int tcp_images_rewrite(int directory, uint64_t segments)
+{
+	struct local_sockets local;
+	DIR *listing = disk_list(directory, ".");
+	if (listing == NULL)
+		return -1;
+	int changed = local_sockets_read(directory, &local) == 0 ? rewrite_all(directory, listing, segments, &local) : -1;
 	int error = errno;
+	local_sockets_free(&local);
 	closedir(listing);
 	errno = error;
 	return changed;

@@ -7,6 +7,9 @@
  * an `initcwnd`): what the kernel believes to be unsent must really be sent at once, because an acknowledgement
  * of unsent data (the client may have some of it) is ignored.
  *
+ * Not on connections of the container with itself: CRIU sends what is unsent when it makes the socket, and the other end may not be
+ * there yet; the answer would be a reset, and the end of the restore.
+ *
  * An image is magic (8 bytes), length (4 bytes), one protobuf message, then the bytes of both queues.
  */
 #ifndef FT_RESTORE_TCP_IMAGE_H

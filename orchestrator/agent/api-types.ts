@@ -31,6 +31,8 @@ export interface Percentiles {
   p50: number;
   p99: number;
   max: number;
+  /** Of how many values, where they are all since the beginning. */
+  count?: number;
 }
 
 export interface PairView {
@@ -90,7 +92,15 @@ export interface PairView {
     /** Until it was all there; undefined: not yet, or none came later. */
     fillMs?: number;
     /** Mode hybrid: what was replayed from that epoch on. */
-    replay?: { ms: number; events: number; outputs: number; rebuilt: number; failed: number };
+    replay?: {
+      ms: number;
+      events: number;
+      outputs: number;
+      /** From the checkpoint on; more than one: a replay diverged or stalled, and was made again. */
+      attempts: number;
+      rebuilt: number;
+      failed: number;
+    };
   };
   lastError?: FtErrorJson;
 }

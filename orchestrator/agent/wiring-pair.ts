@@ -183,7 +183,9 @@ function gateControl(
 
 function spreadMs({ count, avg, p50, p99, max }: HistogramUs) {
   const ms = (us: number) => us / 1000;
-  return count === 0 ? undefined : { avg: ms(avg), p50: ms(p50), p99: ms(p99), max: ms(max) };
+  return count === 0
+    ? undefined
+    : { count, avg: ms(avg), p50: ms(p50), p99: ms(p99), max: ms(max) };
 }
 
 function newsOf({ name, fields }: LineEvent): GateNews | undefined {

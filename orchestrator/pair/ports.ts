@@ -2,6 +2,7 @@
  * What a pair needs of the machine, as narrow interfaces. `agent/wiring.ts` binds them to the gate, CRIU, Docker
  * and the links; tests bind them to fakes.
  */
+import type { Percentiles } from "../agent/api-types.js";
 import type { Dumper, Shipper } from "../epoch/ports.js";
 import type { PairRecord } from "./record.js";
 
@@ -19,7 +20,7 @@ export interface GateFacts {
   heldBytes: number;
   heldOldestMs: number | undefined;
   leaseFresh: boolean;
-  outputDelayMs: { avg: number; p50: number; p99: number; max: number } | undefined;
+  outputDelayMs: Percentiles | undefined;
   /** Mode hybrid. */
   log: LogFacts | undefined;
 }
@@ -34,7 +35,7 @@ export interface LogFacts {
   /** How often the application waited for room in the log. */
   waits: number;
   /** From sending to the standby's acknowledgement. */
-  delayMs: { avg: number; p50: number; p99: number; max: number } | undefined;
+  delayMs: Percentiles | undefined;
 }
 
 export type GateNews =

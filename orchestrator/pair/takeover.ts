@@ -196,6 +196,7 @@ async function replay(takeover: Takeover): Promise<void> {
         ms: of("replay-us") / 1000,
         events: of("events"),
         outputs: of("outputs-verified"),
+        attempts: attempt,
         rebuilt: 0,
         failed: 0,
       };
@@ -205,7 +206,11 @@ async function replay(takeover: Takeover): Promise<void> {
       ? `${report.outcome}: ${report.text.trim().split("\n").slice(1, 7).join("; ")}`
       : `no report within ${limits.replayTimeoutMs} ms`;
     const paced = isPaced(pair.policy, attempt) ? ", paced" : "";
-    pair.event("replay-failed", "error", `attempt ${attempt}${paced}: ${why}`);
+    pair.event("replay-failed", "error", `attempt ${attempt}${paced}: ${why}`, {
+      attempt,
+      outcome: report?.outcome ?? "none",
+    });
+    if (report) pair.log.warn({ report: report.text }, "what the failed replay said");
     const next = afterFailedReplay(pair.policy, attempt, report?.outcome ?? "no report");
     if (next === "checkpoint") return await resumeFromCheckpoint(takeover, why);
     if (next === "stop") {
@@ -298,13 +303,18 @@ async function finish({
     totalMs,
     epoch,
     lazyBytes,
-    ...(replay ? { replayMs: replay.ms, replayed: replay.events, rebuilt: replay.rebuilt } : {}),
+    ...(replay ? replayFields(replay) : {}),
   });
   if (lazyBytes > 0) watchFill(pair);
   pair.enter("unprotected", `took over (${reason}); no standby yet`);
   await pair.tick();
   await endStore(pair);
   await pair.host.parts.container.configureInterface(pair.record, pair.app!.initPid, "normal");
+}
+
+function replayFields(replay: NonNullable<Takeover["replay"]>) {
+  const { ms, events, outputs, attempts, rebuilt } = replay;
+  return { replayMs: ms, replayed: events, outputs, attempts, rebuilt };
 }
 
 /** The store served; the next standby's life begins with a full epoch. */

@@ -1,7 +1,14 @@
 /* The rewriter of TCP stream images: exact on good ones, contained on hostile ones. */
 #include "restore/tcp_image.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "restore/local_sockets.h"
 
 #include "test/check.h"
 
@@ -114,6 +121,102 @@ TEST(fuzz_stays_inside)
 	}
 }
 
+/* An entry of files.img: a socket with both addresses (network byte order, as in memory). */
+static void put_socket(struct builder *image, uint32_t number, uint32_t source, uint32_t destination)
+{
+	struct builder socket = { .length = 0 }, entry = { .length = 0 };
+	put_field(&socket, 1, 9);
+	put_field(&socket, 2, number);
+	put_field(&socket, 3, 2);
+	put_field(&socket, 11, source);
+	put_field(&socket, 12, destination);
+	put_field(&entry, 1, 4);
+	put_field(&entry, 2, 9);
+	put_number(&entry, 4 << 3 | 2);
+	put_number(&entry, socket.length);
+	memcpy(entry.bytes + entry.length, socket.bytes, socket.length);
+	entry.length += socket.length;
+	for (int i = 0; i < 4; i++)
+		put(image, (uint8_t)(entry.length >> 8 * i));
+	memcpy(image->bytes + image->length, entry.bytes, entry.length);
+	image->length += entry.length;
+}
+
+enum { LOOPBACK = 0x0100007f, LOOPBACK_2 = 0x0200007f, OURS = 0x64004d0a, CLIENT = 0x01004d0a };
+
+static struct builder files_image(void)
+{
+	static const uint8_t magic[8] = { 0x19, 0x43, 0x56, 0x54, 0x38, 0x31, 0x30, 0x56 };
+	struct builder image = { .length = 8 };
+	memcpy(image.bytes, magic, sizeof magic);
+	put_socket(&image, 0xa1, OURS, CLIENT);
+	put_socket(&image, 0xa2, LOOPBACK, LOOPBACK);
+	put_socket(&image, 0xa3, LOOPBACK, LOOPBACK_2);
+	put_socket(&image, 0xa4, OURS, OURS);
+	return image;
+}
+
+TEST(connections_with_itself_are_known)
+{
+	struct builder image = files_image();
+	struct local_sockets found = { .count = 0 };
+	CHECK_EQ(local_sockets_of(image.bytes, image.length, &found), 0);
+	CHECK_EQ(found.count, 3);
+	CHECK(!local_sockets_has(&found, 0xa1));
+	CHECK(local_sockets_has(&found, 0xa2) && local_sockets_has(&found, 0xa3) && local_sockets_has(&found, 0xa4));
+	local_sockets_free(&found);
+	CHECK_EQ(local_sockets_of(image.bytes, image.length - 1, &found), -1);
+	CHECK_EQ(errno, EBADMSG);
+	local_sockets_free(&found);
+}
+
+static void write_file(int directory, const char *name, const struct builder *image)
+{
+	int fd = openat(directory, name, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	CHECK_EQ(write(fd, image->bytes, image->length), image->length);
+	close(fd);
+}
+
+TEST(output_to_itself_is_left_alone)
+{
+	char path[] = "/tmp/ft-tcp-images-XXXXXX";
+	CHECK(mkdtemp(path) != NULL);
+	int directory = open(path, O_RDONLY | O_DIRECTORY);
+	struct builder files = files_image(), stream = image_of(100, 4, 1460);
+	write_file(directory, "tcp-stream-a1.img", &stream);
+	write_file(directory, "tcp-stream-a2.img", &stream);
+	write_file(directory, "files.img", &files);
+	CHECK_EQ(tcp_images_rewrite(directory, 10), 1);
+	/* Now only the other is as it was; and without files.img nothing is known to be local. */
+	CHECK_EQ(tcp_images_rewrite(directory, 10), 0);
+	unlinkat(directory, "files.img", 0);
+	CHECK_EQ(tcp_images_rewrite(directory, 10), 1);
+	write_file(directory, "files.img", &stream);
+	CHECK_EQ(tcp_images_rewrite(directory, 10), -1);
+	for (const char *const *name = (const char *const[]){ "tcp-stream-a1.img", "tcp-stream-a2.img", "files.img", NULL }; *name; name++)
+		unlinkat(directory, *name, 0);
+	close(directory);
+	CHECK_EQ(rmdir(path), 0);
+}
+
+TEST(fuzz_of_sockets_stays_inside)
+{
+	uint64_t seed = 43;
+	for (int round = 0; round < 50000; round++) {
+		struct builder image = files_image();
+		struct local_sockets found = { .count = 0 };
+		size_t length = check_random(&seed) % 3 == 0 ? check_random(&seed) % image.length : image.length;
+		for (int i = 0; i < 4; i++)
+			image.bytes[8 + check_random(&seed) % (image.length - 8)] = (uint8_t)check_random(&seed);
+		uint8_t *exact = malloc(length + 1);
+		memcpy(exact, image.bytes, length);
+		int result = local_sockets_of(exact, length, &found);
+		CHECK(result == 0 || errno == EBADMSG);
+		free(exact);
+		local_sockets_free(&found);
+	}
+}
+
 int main(void)
 {
 	RUN(all_output_becomes_unsent);
@@ -122,5 +225,8 @@ int main(void)
 	RUN(other_images_are_refused);
 	RUN(no_room_is_refused);
 	RUN(fuzz_stays_inside);
+	RUN(connections_with_itself_are_known);
+	RUN(output_to_itself_is_left_alone);
+	RUN(fuzz_of_sockets_stays_inside);
 	return check_report();
 }

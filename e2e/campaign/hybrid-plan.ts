@@ -1,0 +1,98 @@
+/** The plan of a campaign in mode hybrid: faults at what the mode is made of, the host's loss most often. */
+import type { FaultPoint } from "../../orchestrator/faults/faults.js";
+import type { Workload } from "../clients/report.js";
+import { Random } from "./random.js";
+import { among, type Choice, type Fault, type FaultKind, type Run } from "./run.js";
+
+/** One process each: what forked children do is not recorded (ftctl check refuses the others). */
+export const recordable: readonly Workload[] = ["redis", "memcached", "echo"];
+
+/** Points that only a takeover with a log passes count more than once. */
+const points: readonly FaultPoint[] = [
+  "takeover.arm",
+  "takeover.arm",
+  "takeover.replay",
+  "takeover.replay",
+  "takeover.connections",
+  "takeover.connections",
+  "takeover.restore",
+  "takeover.live",
+  "takeover.fence",
+  "takeover.materialize",
+  "epoch.ship.middle",
+  "epoch.release.before",
+  "epoch.commit.after",
+  "dump.frozen",
+  "store.commit",
+  "gate.mark",
+  "gate.release",
+];
+
+const kinds: readonly FaultKind[] = [
+  "killHost",
+  "killHost",
+  "killHost",
+  "killHost",
+  "killHost",
+  "killHost",
+  "cut",
+  "killAgent",
+  "killProcess",
+  "point",
+  "point",
+  "switchover",
+];
+
+export function planHybridRun(number: number, seed: number, choice: Choice): Run {
+  const random = new Random(seed);
+  return {
+    number,
+    seed,
+    mode: "hybrid",
+    workload: random.pick(choice.workloads),
+    connections: random.pick([1, 4, 8, 8, 16]),
+    pipeline: random.pick([1, 1, 1, 4, 16]),
+    afterMs: random.between(200, 2_500),
+    thinkMs: random.pick([0, 1, 1, 1]),
+    // In the others the strike may fall before the log covers output: then nothing is replayed.
+    covered: random.between(1, 6) > 1,
+    fault: planFault(random, among(kinds, choice)),
+  };
+}
+
+function planFault(random: Random, kinds: readonly FaultKind[]): Fault {
+  const kind = random.pick(kinds);
+  const side = random.pick(["primary", "primary", "primary", "standby"] as const);
+  switch (kind) {
+    case "killHost":
+      // The standby's loss is the duller of the two, and there is nothing to replay after it.
+      return {
+        kind,
+        side: random.pick(["primary", "primary", "primary", "primary", side] as const),
+      };
+    case "killAgent":
+      return { kind, side, forMs: random.between(0, 5_000) };
+    case "cut":
+      return {
+        kind,
+        side,
+        links: random.pick([["lan"], ["replication"], ["lan", "replication"]] as const).slice(),
+        forMs: random.between(50, 4_000),
+      };
+    case "point":
+      return {
+        kind,
+        point: random.pick(points),
+        action: random.pick(["crash", "crash", "error", "delay=300"] as const),
+        // Checkpoints are rare in this mode.
+        skip: random.between(0, 3),
+      };
+    case "killProcess": {
+      const what = random.pick(["ftgate", "ftgate", "ftgate", "ftdump", "ftstore"] as const);
+      if (what === "ftgate") return { kind, side, what };
+      return { kind, side: what === "ftstore" ? "standby" : "primary", what };
+    }
+    default:
+      return { kind: "switchover" };
+  }
+}

@@ -4,6 +4,10 @@
 #include <fcntl.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
+#include <linux/netlink_diag.h>
+#include <linux/packet_diag.h>
+#include <linux/unix_diag.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -136,8 +140,8 @@ static bool is_last(const unsigned char *bytes, size_t length)
 	return false;
 }
 
-/* The whole reply in state.again; its length, or -1. */
-static ssize_t ask_again(const struct question *question)
+/* The whole reply in state.again; its length, or -1. A single one has no end of its own. */
+static ssize_t ask_again(const struct question *question, bool single)
 {
 	struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
 	size_t length = 0;
@@ -154,12 +158,119 @@ static ssize_t ask_again(const struct question *question)
 		if (got <= 0)
 			return -1;
 		length += (size_t)got;
-		if (is_last(state.again + length - got, (size_t)got))
+		if (single || is_last(state.again + length - got, (size_t)got))
 			return (ssize_t)length;
 	}
 }
 
-static const char *check(bool inet)
+/* ---- one by one ---- */
+
+struct message {
+	const unsigned char *bytes; /* what follows the head */
+	size_t length;
+};
+
+/* The message at *at, which goes on; false at the end. */
+static bool next_message(const unsigned char *bytes, size_t length, size_t *at, struct message *out)
+{
+	struct nlmsghdr head;
+	if (length - *at < sizeof head)
+		return false;
+	memcpy(&head, bytes + *at, sizeof head);
+	if (head.nlmsg_len < sizeof head || head.nlmsg_len > length - *at || head.nlmsg_type == NLMSG_DONE || head.nlmsg_type == NLMSG_ERROR)
+		return false;
+	*out = (struct message){ .bytes = bytes + *at + sizeof head, .length = head.nlmsg_len - sizeof head };
+	*at += NLMSG_ALIGN(head.nlmsg_len);
+	if (*at > length)
+		*at = length;
+	return true;
+}
+
+/* 0: it has none, or is of a kind that is not known. */
+static uint32_t inode_of(const struct message *message)
+{
+	static const struct {
+		int family;
+		size_t offset;
+	} known[] = {
+		{ AF_INET, offsetof(struct inet_diag_msg, idiag_inode) },   { AF_INET6, offsetof(struct inet_diag_msg, idiag_inode) },
+		{ AF_UNIX, offsetof(struct unix_diag_msg, udiag_ino) },	    { AF_NETLINK, offsetof(struct netlink_diag_msg, ndiag_ino) },
+		{ AF_PACKET, offsetof(struct packet_diag_msg, pdiag_ino) },
+	};
+	uint32_t inode = 0;
+	for (size_t i = 0; message->length > 0 && i < sizeof known / sizeof *known; i++)
+		if (known[i].family == message->bytes[0] && message->length >= known[i].offset + sizeof inode)
+			memcpy(&inode, message->bytes + known[i].offset, sizeof inode);
+	return inode;
+}
+
+static bool is_among(const uint32_t *own, ssize_t count, uint32_t inode)
+{
+	for (ssize_t i = 0; i < count; i++)
+		if (own[i] == inode)
+			return true;
+	return false;
+}
+
+static bool was_told(uint32_t inode)
+{
+	struct message message;
+	for (size_t i = 0; i < state.questions; i++)
+		for (size_t at = 0; next_message(state.question[i].heard, state.question[i].length, &at, &message);)
+			if (inode_of(&message) == inode)
+				return true;
+	return false;
+}
+
+static bool is_about_tcp(const struct question *question)
+{
+	const unsigned char *family = question->asked + sizeof(struct nlmsghdr);
+	return question->asked_length == sizeof(struct nlmsghdr) + sizeof(struct inet_diag_req_v2) && is_inet(family[0]) &&
+	       family[1] == IPPROTO_TCP;
+}
+
+/* The same question, about this one alone. */
+static bool is_as_told(const struct question *question, const struct message *told)
+{
+	struct question one = { .asked_length = question->asked_length };
+	struct inet_diag_req_v2 ask;
+	struct nlmsghdr head;
+	struct message now;
+	size_t at = 0;
+	memcpy(&head, question->asked, sizeof head);
+	memcpy(&ask, question->asked + sizeof head, sizeof ask);
+	head.nlmsg_flags = NLM_F_REQUEST;
+	memcpy(&ask.id, told->bytes + offsetof(struct inet_diag_msg, id), sizeof ask.id);
+	memcpy(one.asked, &head, sizeof head);
+	memcpy(one.asked + sizeof head, &ask, sizeof ask);
+	ssize_t length = ask_again(&one, true);
+	if (length < 0)
+		return false;
+	(void)diag_normalize(ask.sdiag_family, state.again, (size_t)length);
+	return next_message(state.again, (size_t)length, &at, &now) && now.length == told->length &&
+	       memcmp(now.bytes, told->bytes, now.length) == 0;
+}
+
+/* False: in doubt, all must be listed again. */
+static bool own_are_the_same(struct question *question, const uint32_t *own, ssize_t count)
+{
+	struct message message;
+	if (count < 0)
+		return false;
+	for (ssize_t i = 0; i < count; i++)
+		if (!was_told(own[i]))
+			return false;
+	(void)diag_normalize(question->asked[sizeof(struct nlmsghdr)], question->heard, question->length);
+	for (size_t at = 0; next_message(question->heard, question->length, &at, &message);) {
+		if (message.length < sizeof(struct inet_diag_msg))
+			return false;
+		if (is_among(own, count, inode_of(&message)) && !is_as_told(question, &message))
+			return false;
+	}
+	return true;
+}
+
+static const char *check(bool inet, const uint32_t *own, ssize_t count)
 {
 	if (state.own <= 0)
 		return NULL;
@@ -168,9 +279,9 @@ static const char *check(bool inet)
 	for (size_t i = 0; i < state.questions; i++) {
 		struct question *question = &state.question[i];
 		int family = question->asked_length > sizeof(struct nlmsghdr) ? question->asked[sizeof(struct nlmsghdr)] : AF_UNSPEC;
-		if (is_inet(family) != inet)
+		if (is_inet(family) != inet || (inet && is_about_tcp(question) && own_are_the_same(question, own, count)))
 			continue;
-		ssize_t length = ask_again(question);
+		ssize_t length = ask_again(question, false);
 		if (length < 0)
 			return "sockets";
 		size_t now = diag_normalize(family, state.again, (size_t)length);
@@ -183,10 +294,10 @@ static const char *check(bool inet)
 
 const char *diag_check_local(void)
 {
-	return check(false);
+	return check(false, NULL, -1);
 }
 
-const char *diag_check_inet(void)
+const char *diag_check_inet(const uint32_t *own, ssize_t count)
 {
-	return check(true);
+	return check(true, own, count);
 }

@@ -17,7 +17,7 @@
 #include "hook/phases.h"
 #include "hook/witness.h"
 
-enum { TASKS_MAX = 1024, STOPPED = PTRACE_EVENT_STOP << 16 | SIGTRAP << 8 | 0x7f };
+enum { OWN_MAX = 64, TASKS_MAX = 1024, STOPPED = PTRACE_EVENT_STOP << 16 | SIGTRAP << 8 | 0x7f };
 
 static struct {
 	pid_t task[TASKS_MAX];
@@ -131,8 +131,9 @@ bool late_settle(void)
 {
 	if (!state.sockets_due)
 		return !hook.stale;
+	uint32_t own[OWN_MAX];
 	phase_enter(PHASE_CHECK);
-	const char *moved = diag_check_inet();
+	const char *moved = diag_check_inet(own, witness_sockets(own, OWN_MAX));
 	state.sockets_due = false;
 	phase_enter(PHASE_PAGES);
 	if (moved == NULL)

@@ -492,6 +492,28 @@ const char *witness_check_memory(void)
 	return moved != NULL ? moved : check_scan();
 }
 
+ssize_t witness_sockets(uint32_t *inode, size_t max)
+{
+	size_t count = 0;
+	if (!state.listed || state.list != NULL || state.names_length > NAMES_BYTES)
+		return -1;
+	for (size_t at = 0; at < state.names_length; at += strlen(state.names + at) + 1) {
+		char path[24], link[32];
+		static const char kind[] = "socket:[";
+		snprintf(path, sizeof path, "fd/%.16s", state.names + at);
+		ssize_t length = readlinkat(state.folder, path, link, sizeof link - 1);
+		if (length < 0)
+			return -1;
+		link[length] = 0;
+		if (strncmp(link, kind, sizeof kind - 1) != 0)
+			continue;
+		if (count == max)
+			return -1;
+		inode[count++] = (uint32_t)strtoul(link + sizeof kind - 1, NULL, 10);
+	}
+	return (ssize_t)count;
+}
+
 bool witness_composed(void)
 {
 	for (size_t i = 0; i < state.texts; i++)

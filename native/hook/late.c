@@ -16,6 +16,7 @@
 #include "hook/hook.h"
 #include "hook/phases.h"
 #include "hook/witness.h"
+#include "hook/written.h"
 
 enum { OWN_MAX = 64, TASKS_MAX = 1024, STOPPED = PTRACE_EVENT_STOP << 16 | SIGTRAP << 8 | 0x7f };
 
@@ -24,8 +25,8 @@ static struct {
 	uintptr_t options[TASKS_MAX];
 	size_t tasks;
 	bool on; /* this dump's freeze is late */
-	bool sockets_due; /* to be compared */
-	const char *memory_moved;
+	bool settling; /* what packets could change is being compared, or has been */
+	const char *memory_moved, *sockets_moved;
 } state;
 
 static long trace(int request, pid_t pid, uintptr_t address, uintptr_t data)
@@ -122,23 +123,33 @@ void late_freeze(void)
 	phase_enter(PHASE_INFECT);
 }
 
+static void settle(const struct job *job)
+{
+	uint32_t own[OWN_MAX];
+	(void)job;
+	state.sockets_moved = diag_check_inet(own, witness_sockets(own, OWN_MAX));
+	if (state.sockets_moved == NULL)
+		written_scan(); /* what it does to the marks could not be undone */
+}
+
+/* While CRIU brings in its parasite and looks at descriptors. */
 void late_marked(void)
 {
-	state.sockets_due = state.on;
+	static const struct job job = { .run = settle };
+	state.settling = state.on;
+	if (state.on && !helper_post(&job))
+		settle(&job);
 }
 
 bool late_settle(void)
 {
-	if (!state.sockets_due)
+	if (!state.settling || hook.stale)
 		return !hook.stale;
-	uint32_t own[OWN_MAX];
-	phase_enter(PHASE_CHECK);
-	const char *moved = diag_check_inet(own, witness_sockets(own, OWN_MAX));
-	state.sockets_due = false;
-	phase_enter(PHASE_PAGES);
-	if (moved == NULL)
+	helper_finish();
+	state.settling = false;
+	if (state.sockets_moved == NULL)
 		return true;
-	snprintf(hook.moved, sizeof hook.moved, "%s", moved);
+	snprintf(hook.moved, sizeof hook.moved, "%s", state.sockets_moved);
 	hook.stale = hook.aborted = true;
 	return false;
 }

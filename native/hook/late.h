@@ -31,9 +31,9 @@ bool late_wait(pid_t pid, int *status);
 void late_freeze(void);
 /* Whether this dump's freeze is, or was, late. */
 bool late_is_on(void);
-/* The gate is marked: what packets could change may be compared now. */
+/* The gate is marked: what packets could change is compared from now on, beside CRIU, and if it is the same, pages are scanned. */
 void late_marked(void);
-/* Compares, once. False: something has moved, the dump must fail. */
+/* Waits for that. False: something has moved, the dump must fail. */
 bool late_settle(void);
 
 #endif

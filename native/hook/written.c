@@ -153,6 +153,22 @@ static void scan_process(int pagemap, uint32_t pid)
 		syscall(SYS_close, maps);
 }
 
+void written_scan(void)
+{
+	for (size_t at = 0; written.loaded && at < written.areas; at++) {
+		uint32_t pid = written.area[at].area.pid;
+		char path[32];
+		if (at > 0 && written.area[at - 1].area.pid == pid)
+			continue;
+		snprintf(path, sizeof path, "/proc/%u/pagemap", (unsigned)pid);
+		int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+		if (fd < 0)
+			continue; /* CRIU will say why */
+		scan_process(fd, pid);
+		syscall(SYS_close, fd);
+	}
+}
+
 /* ---- answering ---- */
 
 static bool is_told(const struct tracked_area *tracked, const struct page_region *finding)
@@ -285,7 +301,6 @@ int ioctl(int fd, unsigned long request, ...)
 	va_end(arguments);
 	if (request == PAGEMAP_SCAN && hook.stage == STAGE_READING)
 		return scan_before_freeze(fd, argument);
-	/* What it has done to the marks could not be undone. */
 	if (request == PAGEMAP_SCAN && hook.stage == STAGE_FROZEN && !late_settle()) {
 		errno = ECANCELED;
 		return -1;

@@ -6,6 +6,8 @@
 
 /* Before the freeze: reads the list of tracked areas, if ftdump has left one, and makes room. */
 void written_load(void);
+/* All tasks stand: looks through all tracked areas now rather than when CRIU asks for the first. By any thread, but by one alone. */
+void written_scan(void);
 /* Whether all areas that have been tracked before were looked through by the kernel's quick scan. */
 bool written_quickly(void);
 /* After the thaw: tells ftdump what CRIU was not told of. */

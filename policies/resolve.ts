@@ -16,6 +16,8 @@ export type ResolvedPolicy = Omit<PolicySpec, "mode" | "standby" | "network" | "
   /** Name of the policy it came from. */
   name: string;
   mode: ResolvedMode;
+  /** As it was written: `auto` says that somebody else has chosen. */
+  modeAsked: PolicySpec["mode"];
   standby: string;
   network: {
     /** With prefix length: `10.0.0.5/24`. */
@@ -58,6 +60,7 @@ export function resolvePolicy(policy: ProtectionPolicy, context: ResolveContext)
     name: policy.metadata.name,
     // Hybrid has to be asked for by name until it has the checkpoint mode's record.
     mode: mode === "hybrid" ? "hybrid" : "checkpoint",
+    modeAsked: mode,
     standby: chosen,
     network: resolveNetwork(policy, network, context),
   };

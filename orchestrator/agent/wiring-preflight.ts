@@ -31,6 +31,7 @@ export async function checkBoth(
       policyMounts: policy.files.mounts,
       network: { address, uplink, mtu },
       recorded: policy.mode === "hybrid",
+      modeAuto: policy.modeAsked === "auto",
     },
     {
       environment: await environmentOf(shared),

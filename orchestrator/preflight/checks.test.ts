@@ -12,8 +12,9 @@ import {
   parseLink,
   parseTracking,
 } from "./host-facts.js";
+import type { Runtime } from "./runtime.js";
 import { parseInodes, parseNetlink, parseProtocols, parseSsMptcp, parseSsUnix } from "./sockets.js";
-import { recordingChecks, workloadChecks } from "./workload-checks.js";
+import { modeChosen, recordingChecks, workloadChecks } from "./workload-checks.js";
 import {
   descendants,
   type ProcessFacts,
@@ -136,6 +137,21 @@ describe("a host", () => {
     ["a clock far away", { wallMs: host.wallMs + 5000 }, "warning clock"],
   ])("as a standby is refused or warned of: %s", (_what, change, expected) => {
     expect(bad(pairChecks(host, { ...host, ...change }))).toContain(expected);
+  });
+
+  it("has the same recorder if it is to replay", () => {
+    const of = (a: string | undefined, b: string | undefined) => {
+      const facts = (name: string, recorderBuild: string | undefined) => ({
+        ...{ ...host, host: name },
+        ...(recorderBuild === undefined ? {} : { recorderBuild }),
+      });
+      return bad(pairChecks(facts("alpha", a), facts("beta", b), true));
+    };
+    expect(of("75f0", "75f0")).toEqual([]);
+    expect(of("75f0", "15df")).toEqual(["failed recorder"]);
+    expect(of("75f0", undefined)).toEqual(["failed recorder"]);
+    expect(of(undefined, undefined)).toEqual(["failed recorder"]);
+    expect(bad(pairChecks({ ...host, recorderBuild: "75f0" }, host))).toEqual([]);
   });
 
   it("may lack what only the kernel uses of a CPU", () => {
@@ -277,6 +293,7 @@ const process: ProcessFacts = {
   foreignNamespaces: [],
   descriptors: [],
   oddMappings: [],
+  runtime: "glibc",
 };
 const workload: WorkloadFacts = {
   initPid: 500,
@@ -344,6 +361,26 @@ describe("a workload", () => {
     expect(among()).toEqual([]);
     expect(among({ pid: 501, inTree: false })).toEqual([]);
     expect(among({ pid: 501 })).toEqual(["failed recording"]);
+  });
+
+  it.each<[Runtime, RegExp]>([
+    ["musl", /process 500 \(app\) uses musl/],
+    ["static", /process 500 \(app\) is linked statically/],
+    ["go", /process 500 \(app\) is written in Go/],
+    ["glibc-old", /process 500 \(app\) uses a glibc older than 2\.31/],
+  ])("is not recorded if it is %s, and that is said by name", (runtime, reason) => {
+    const facts = { ...workload, processes: [{ ...process, runtime }] };
+    const [check] = recordingChecks(facts, "alpha");
+    expect(check).toMatchObject({ status: "failed", name: "recording" });
+    expect(check?.reason).toMatch(reason);
+    const [chosen] = modeChosen(facts, "alpha");
+    expect(chosen).toMatchObject({ status: "ok", name: "mode" });
+    expect(chosen?.reason).toMatch(reason);
+  });
+
+  it("is in mode checkpoint if the mode is auto", () => {
+    const [chosen] = modeChosen(workload, "alpha");
+    expect(chosen?.reason).toBe("auto: checkpoint (hybrid has to be asked for by name)");
   });
 
   it("may hold unix sockets only to its own", () => {

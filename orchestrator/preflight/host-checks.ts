@@ -223,7 +223,12 @@ function spaceReason(facts: HostFacts): string {
 const KERNELS_FLAGS =
   /^(arat|arch_capabilities|constant_tsc|nonstop_tsc|nopl|rep_good|tsc_\w+|ibrs\w*|ibpb\w*|stibp\w*|ssbd|virt_ssbd|md_clear|flush_l1d|pti|kaiser|vmx|svm|ept\w*|vpid|vnmi|npt|lbrv|hypervisor|cpuid\w*|aperfmperf|acpi|apic|x2apic|mtrr|pat|pge|pse\w*|dtherm|ida|pln|pts|hwp\w*|epb|tm|tm2|est|xtopology|extd_apicid|perfctr_\w+|topoext|invpcid\w*|overflow_recov|succor|debug_swap|sev\w*|sme|amd_\w+|intel_\w+|spec_ctrl|split_lock_detect|bus_lock_detect|la57|smep|smap|umip|nx|art|arch_perfmon|pebs|bts|pdcm|pdpe1gb|mce|mca|de|vme|ss|ht|pbe|cat_\w+|cdp_\w+|cqm\w*|rdt_a|dts|decodeassists|flushbyasid|nrip_save|pausefilter|pfthreshold|tsc_scale|v_vmsave_vmload|vgif|vmcb_clean|vmmcall|wbnoinvd)$/;
 
-export function pairChecks(primary: HostFacts, standby: HostFacts): CheckResult[] {
+/** @param recorded  mode hybrid */
+export function pairChecks(
+  primary: HostFacts,
+  standby: HostFacts,
+  recorded = false,
+): CheckResult[] {
   const check = (name: string, findings: Finding[], ok: string) =>
     results(name, standby.host, findings, ok);
   const image = standby.hasImage ? "the standby has it" : "it will be shipped";
@@ -232,6 +237,7 @@ export function pairChecks(primary: HostFacts, standby: HostFacts): CheckResult[
     ...check("kernel-versions", kernelDifference(primary, standby), "alike"),
     ...check("docker-versions", dockerDifference(primary, standby), "alike"),
     ...check("image", [], image),
+    ...(recorded ? check("recorder", recorderFindings(primary, standby), "the same build") : []),
     ...check("container-name", nameFindings(standby), "free on the standby"),
     ...check("bind-sources", bindFindings(primary, standby), "present on the standby"),
     ...check("clock", clockFindings(primary, standby), "the hosts' clocks agree"),
@@ -281,6 +287,19 @@ function dockerDifference(primary: HostFacts, standby: HostFacts): Finding[] {
   }
   if (a.version === b.version) return [];
   return [warning(`Docker ${a.version} on ${primary.host}, ${b.version} on ${standby.host}`)];
+}
+
+/** What one build has recorded is in the application's memory, and only the same can go on from it. */
+function recorderFindings(primary: HostFacts, standby: HostFacts): Finding[] {
+  const [a, b] = [primary.recorderBuild, standby.recorderBuild];
+  if (a !== undefined && a === b) return [];
+  const said = (build: string | undefined) => build?.slice(0, 12) ?? "none";
+  return [
+    failed(
+      `libftrec.so is of another build (${said(a)} on ${primary.host}, ${said(b)} on ${standby.host}): a replay would not understand the recorder's state`,
+      "Install the same ftctl on both hosts.",
+    ),
+  ];
 }
 
 function nameFindings(standby: HostFacts): Finding[] {

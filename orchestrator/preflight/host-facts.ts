@@ -43,6 +43,8 @@ export interface HostFacts {
   cpuFlags: string[];
   /** Of the CRIU toolkit; absent: not installed. */
   criuVersion?: string;
+  /** The build of libftrec.so; absent: there is none, or none that says so. */
+  recorderBuild?: string;
   docker?: { version: string; storageDriver: string; cgroupVersion: string; liveRestore: boolean };
   /** Why Docker could not be asked. */
   dockerProblem?: string;
@@ -100,6 +102,7 @@ export async function gatherHostFacts(
     cpuModel: cpuinfo.model,
     cpuFlags: cpuinfo.flags,
     ...(environment.criuVersion === undefined ? {} : { criuVersion: environment.criuVersion }),
+    ...(await recorderFacts(environment)),
     ...docker.facts,
     ...(questions.uplink === undefined ? {} : { uplink: await uplinkFacts(questions.uplink) }),
     ...(await addressFacts(questions)),
@@ -107,6 +110,15 @@ export async function gatherHostFacts(
     wallMs: environment.clock.wallMs(),
     bindSources: await bindSourceFacts(questions.bindSources),
   };
+}
+
+async function recorderFacts({
+  nativeDir,
+}: HostEnvironment): Promise<Pick<HostFacts, "recorderBuild">> {
+  const library = join(nativeDir, "lib/libftrec.so");
+  const options = { reject: false, timeout: COMMAND_TIMEOUT_MS };
+  const said = await execa(join(nativeDir, "bin/ftlog"), ["build", library], options);
+  return said.exitCode === 0 ? { recorderBuild: said.stdout.trim() } : {};
 }
 
 async function dockerFacts(environment: HostEnvironment, questions: HostQuestions) {

@@ -18,7 +18,7 @@ import {
   type HostQuestions,
   kindOf,
 } from "./host-facts.js";
-import { recordingChecks, residentBytes, workloadChecks } from "./workload-checks.js";
+import { modeChosen, recordingChecks, residentBytes, workloadChecks } from "./workload-checks.js";
 import { gatherWorkloadFacts, type WorkloadFacts } from "./workload-facts.js";
 
 export interface PreflightRequest {
@@ -27,6 +27,8 @@ export interface PreflightRequest {
   network: { address?: string; uplink?: string; mtu: number };
   /** Mode hybrid. */
   recorded: boolean;
+  /** The policy leaves the mode to ftctl. */
+  modeAuto: boolean;
 }
 
 export interface PreflightParts {
@@ -59,8 +61,9 @@ export async function preflight(
     ...containerChecks({ inspect, mounts, policyMounts, bindSources }, host),
     ...(workload === undefined ? [] : workloadChecks(workload, host)),
     ...(workload === undefined || !request.recorded ? [] : recordingChecks(workload, host)),
+    ...(workload === undefined || !request.modeAuto ? [] : modeChosen(workload, host)),
     ...hostChecks(primary, needs),
-    ...(await standbyChecks(parts, questions, primary, needs)),
+    ...(await standbyChecks(parts, questions, primary, needs, request.recorded)),
     ...((await parts.probeCriu?.()) ?? []),
   ];
 }
@@ -101,11 +104,12 @@ async function standbyChecks(
   questions: Omit<HostQuestions, "role">,
   primary: HostFacts,
   needs: HostNeeds,
+  recorded: boolean,
 ): Promise<CheckResult[]> {
   if (parts.askStandby === undefined) return [];
   try {
     const standby = await parts.askStandby({ ...questions, role: "standby" });
-    return [...hostChecks(standby, needs), ...pairChecks(primary, standby)];
+    return [...hostChecks(standby, needs), ...pairChecks(primary, standby, recorded)];
   } catch (thrown) {
     const error = asFtError(thrown, `host ${parts.standbyHost}`);
     return [

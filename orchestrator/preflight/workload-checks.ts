@@ -4,6 +4,7 @@
  */
 import type { CheckResult } from "../agent/api-types.js";
 import { type Finding, failed, results, some, warning } from "./findings.js";
+import { unrecordable } from "./runtime.js";
 import type { SocketUser } from "./sockets.js";
 import type { Descriptor, ProcessFacts, WorkloadFacts } from "./workload-facts.js";
 
@@ -33,9 +34,19 @@ export function workloadChecks(facts: WorkloadFacts, host: string): CheckResult[
   ];
 }
 
-/** Mode hybrid is for one process: what children do is not recorded yet, so a replay of them would be another history. */
+/**
+ * Mode hybrid is for programs that use glibc, and for one process: what children do is not recorded yet, so a replay of
+ * them would be another history.
+ */
 export function recordingChecks(facts: WorkloadFacts, host: string): CheckResult[] {
   return results("recording", host, recordingFindings(facts), "the application is one process");
+}
+
+/** With `mode: auto` nothing fails for want of recording; what would stand in its way is said. */
+export function modeChosen(facts: WorkloadFacts, host: string): CheckResult[] {
+  const found = recordingFindings(facts).map((finding) => finding.reason);
+  const why = found.length > 0 ? some(found) : "hybrid has to be asked for by name";
+  return results("mode", host, [], `auto: checkpoint (${why})`);
 }
 
 /** Memory of all processes; pages they share count more than once, which errs on the safe side. */
@@ -334,10 +345,18 @@ function treeFindings(facts: WorkloadFacts): Finding[] {
   return found;
 }
 
+const RECORDING_REMEDY =
+  "Use mode checkpoint, which needs nothing of the program; or an image built on glibc 2.31 or newer.";
+
 function recordingFindings(facts: WorkloadFacts): Finding[] {
   const inTree = facts.processes.filter((process) => process.inTree);
-  if (inTree.length <= 1) return [];
+  const found = inTree.flatMap((process) => {
+    const why = unrecordable(process.runtime);
+    return why === undefined ? [] : [failed(`${named(process)} ${why}`, RECORDING_REMEDY)];
+  });
+  if (inTree.length <= 1) return found;
   return [
+    ...found,
     failed(
       `${inTree.length} processes (${some(inTree.map(named))}): mode hybrid records applications of one process only`,
       "Use mode checkpoint, or let the container run one process.",

@@ -5,6 +5,7 @@
 import { readdir, readFile, readlink, stat } from "node:fs/promises";
 import { execa } from "execa";
 import { namespacePids, processesOf } from "../docker/container-process.js";
+import { type Runtime, runtimeOf } from "./runtime.js";
 import {
   type MptcpSocket,
   type NetlinkSocket,
@@ -43,6 +44,7 @@ export interface ProcessFacts {
   descriptors: Descriptor[];
   /** Paths of its mappings that are not ordinary files. */
   oddMappings: string[];
+  runtime: Runtime;
 }
 
 export interface IpcFacts {
@@ -168,13 +170,15 @@ async function gatherProcess(
   const status = await readTable(`/proc/${pid}/status`);
   if (status === "") return undefined;
   const own = await namespacesOf(pid);
+  const maps = await readTable(`/proc/${pid}/maps`);
   return {
     pid,
     ...parseStatus(status),
     inTree,
     foreignNamespaces: NAMESPACES.filter((_name, i) => own[i] !== "" && own[i] !== home[i]),
     descriptors: await gatherDescriptors(pid),
-    oddMappings: parseOddMappings(await readTable(`/proc/${pid}/maps`)),
+    oddMappings: parseOddMappings(maps),
+    runtime: await runtimeOf(`/proc/${pid}/exe`, maps),
   };
 }
 

@@ -1,18 +1,16 @@
 /** Binds the pair's event log to its file, ftlog and ftlive. */
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { chmod, mkdir, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface, type Interface } from "node:readline";
-import { promisify } from "node:util";
 import { FtError } from "../errors/error.js";
 import { limits } from "../limits.js";
 import { LineFields, parseLine } from "../network/line-client.js";
 import type { LogControl, ReplayOutcome } from "../pair/ports.js";
+import { ftlogOf, SAME_BUILD } from "./ftlog.js";
 import type { AgentShared } from "./main.js";
 import { pairPaths } from "./paths.js";
-
-const run = promisify(execFile);
 
 /** Where a replayed process finds ftlive: an abstract socket of the container's network namespace (native/init). */
 const LIVE_NAME = "ftctl-live";
@@ -28,21 +26,6 @@ const RECORD = 1;
 /** Of native/log/format.h. */
 const LOG_VERSION = 2;
 
-const UPGRADE = "Upgrade ftctl on both hosts to the same build, then protect the container again.";
-/** How ftlog ends when it is the log that is wrong (native/log/ftlog.c). */
-const FTLOG_ENDS: Record<number, { code: string; hint: string }> = {
-  3: {
-    code: "LOG_DAMAGED",
-    hint: "What the standby holds of the log is damaged: look at its memory (ECC) and its disk's tmpfs. The service cannot go on from it.",
-  },
-  4: { code: "LOG_VERSION", hint: UPGRADE },
-  5: {
-    code: "LOG_DAMAGED",
-    hint: "The file is no event log, or its header is damaged. Protect the container again: that makes a new one.",
-  },
-  6: { code: "RECORDER_DIFFERS", hint: UPGRADE },
-};
-
 interface Broker {
   child: ChildProcess;
   lines: AsyncIterator<string>;
@@ -52,20 +35,7 @@ export function logControl(shared: AgentShared): LogControl {
   const { config } = shared;
   const program = (name: string) => join(config.nativeDir, "bin", name);
   const brokers = new Map<string, Broker>();
-  const ftlog = async (...args: (string | number)[]) => {
-    const options = { timeout: limits.logCommandTimeoutMs };
-    await run(program("ftlog"), args.map(String), options).catch((cause) => {
-      const said = cause as { stderr?: string; code?: number };
-      const known = FTLOG_ENDS[said.code ?? 0];
-      throw new FtError({
-        code: known?.code ?? "LOG_FAILED",
-        subject: String(args[1]),
-        message: `ftlog ${args[0]}: ${String(said.stderr || cause).trim()}`,
-        ...(known === undefined ? {} : { hint: known.hint }),
-        cause,
-      });
-    });
-  };
+  const ftlog = ftlogOf(config.nativeDir);
   const make: LogControl["make"] = async (record) => {
     const { logFolder, log } = pairPaths(config.runDir, record.id);
     await mkdir(logFolder, { recursive: true, mode: 0o755 });
@@ -89,7 +59,7 @@ export function logControl(shared: AgentShared): LogControl {
           code: "LOG_VERSION",
           subject: record.name,
           message: `its event log has version ${word(HEADER.version)}, not ${LOG_VERSION}`,
-          hint: UPGRADE,
+          hint: SAME_BUILD,
         });
       }
       return word(HEADER.mode) === RECORD && word(HEADER.lost) === 0 && word(HEADER.owner) !== 0;
@@ -119,10 +89,15 @@ export function logControl(shared: AgentShared): LogControl {
       const first = await nextLine(broker, limits.handoverTimeoutMs);
       if (first === "ready") {
         brokers.set(record.id, broker);
-        await asShipped(log, join(dir, `lanes-${epoch}`));
-        await chmod(log, 0o666);
-        await ftlog("check", log, join(config.nativeDir, "lib/libftrec.so"));
-        await ftlog("mode", log, "replay", "record", ...(paced ? ["paced"] : []));
+        try {
+          await asShipped(log, join(dir, `lanes-${epoch}`));
+          await chmod(log, 0o666);
+          await ftlog("check", log, join(config.nativeDir, "lib/libftrec.so"));
+          await ftlog("mode", log, "replay", "record", ...(paced ? ["paced"] : []));
+        } catch (error) {
+          disarm(record);
+          throw error;
+        }
         return true;
       }
       const line = first === undefined ? undefined : parseLine(first);

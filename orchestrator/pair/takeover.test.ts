@@ -1,6 +1,6 @@
 /** What a takeover does when the event log cannot be replayed: each way out that a policy can name. */
 import { describe, expect, it } from "vitest";
-import type { FtError } from "../errors/error.js";
+import { FtError } from "../errors/error.js";
 import { limits } from "../limits.js";
 import type { Pair } from "./pair.js";
 import type { ReplayOutcome } from "./ports.js";
@@ -57,6 +57,9 @@ function standby(policy: { pacing?: string; onDivergence: string }, ...words: st
         log: {
           arm: async (_record: unknown, _app: unknown, _epoch: number, paced: boolean) => {
             calls.push(paced ? "arm paced" : "arm");
+            if (words[0]?.startsWith("LOG_") || words[0]?.startsWith("RECORDER_")) {
+              throw new FtError({ code: words[0], subject: "bank", message: "lane 0: corrupt" });
+            }
             return true;
           },
           outcome: async () => {
@@ -120,6 +123,31 @@ describe("a replay that fails", () => {
     expect(calls).not.toContain("connections");
     expect(events.slice(-2)).toEqual(["resumed-from-checkpoint", "takeover-done"]);
     expect(fake.app.pid).toBe(7);
+  });
+
+  it.each(["LOG_DAMAGED", "LOG_VERSION", "RECORDER_DIFFERS"])(
+    "is not begun with a log that is no good (%s): nothing is restored, and the takeover says why",
+    async (code) => {
+      const { run, armed, calls } = standby({ onDivergence: "retry" }, code);
+      await expect(run()).rejects.toMatchObject({ code });
+      expect(armed()).toHaveLength(1);
+      expect(calls).not.toContain("restore to run");
+      expect(calls).not.toContain("restore keep");
+    },
+  );
+
+  it("gives way to the checkpoint at once if the log is damaged and the policy says so", async () => {
+    const { run, calls, events } = standby({ onDivergence: "checkpoint" }, "LOG_DAMAGED");
+    await run();
+    expect(calls).toContain("give up");
+    expect(calls).toContain("restore to run");
+    expect(calls).not.toContain("connections");
+    expect(events.slice(-3)).toEqual(["replay-failed", "resumed-from-checkpoint", "takeover-done"]);
+  });
+
+  it("has no way round another build: its memory is of no use either", async () => {
+    const { run } = standby({ onDivergence: "checkpoint" }, "RECORDER_DIFFERS");
+    await expect(run()).rejects.toMatchObject({ code: "RECORDER_DIFFERS" });
   });
 
   it("is not tried again if the log is corrupt", async () => {

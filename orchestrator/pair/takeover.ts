@@ -174,7 +174,14 @@ async function arm(takeover: Takeover): Promise<void> {
   await pair.host.parts.restore(pair.record, pair.app, takeover.imagesDir, "clear");
   takeover.attempts += 1;
   const paced = isPaced(pair.policy, takeover.attempts);
-  takeover.armed = await pair.host.parts.log.arm(pair.record, pair.app, epoch, paced);
+  try {
+    takeover.armed = await pair.host.parts.log.arm(pair.record, pair.app, epoch, paced);
+  } catch (thrown) {
+    const { code, message } = asFtError(thrown, pair.record.name);
+    if (code === "LOG_DAMAGED") await withoutDamagedLog(takeover, thrown, message);
+    else throw thrown;
+    return;
+  }
   if (takeover.armed) return;
   pair.event(
     "log-not-replayed",
@@ -222,6 +229,7 @@ async function replay(takeover: Takeover): Promise<void> {
       });
     }
     await again(takeover);
+    if (!takeover.armed) return;
   }
 }
 
@@ -242,14 +250,30 @@ async function again(takeover: Takeover): Promise<void> {
   await restore(takeover);
 }
 
-/** What was released after the checkpoint is taken back: the policy wants the service rather than the guarantee. */
-async function resumeFromCheckpoint(takeover: Takeover, why: string): Promise<void> {
-  const { pair, epoch } = takeover;
+/** Damage that is found before anything is restored: what a replay would have come to. */
+async function withoutDamagedLog(takeover: Takeover, damage: unknown, why: string): Promise<void> {
+  const { pair, attempts } = takeover;
+  pair.event("replay-failed", "error", `attempt ${attempts}: ${why}`, {
+    attempt: attempts,
+    outcome: "corrupt",
+  });
+  if (afterFailedReplay(pair.policy, attempts, "corrupt") !== "checkpoint") throw damage;
+  tellTakenBack(takeover, why);
+  await pair.host.parts.log.giveUp(pair.record);
+}
+
+function tellTakenBack({ pair, epoch }: Takeover, why: string): void {
   pair.event(
     "resumed-from-checkpoint",
     "error",
     `the event log cannot be replayed, and onDivergence is checkpoint: what was told to clients after epoch ${epoch} is taken back (${why})`,
   );
+}
+
+/** What was released after the checkpoint is taken back: the policy wants the service rather than the guarantee. */
+async function resumeFromCheckpoint(takeover: Takeover, why: string): Promise<void> {
+  const { pair } = takeover;
+  tellTakenBack(takeover, why);
   await pair.host.parts.restore(pair.record, pair.app!, takeover.imagesDir, "clear");
   await pair.host.parts.log.giveUp(pair.record);
   takeover.armed = false;

@@ -1,6 +1,7 @@
 /** All scenarios, in an order that lets the pair be used again from one to the next. */
 import type { Scenario } from "../runner/scenario.js";
 import { badInputScenarios } from "./bad-input.js";
+import { badLogScenarios } from "./bad-log.js";
 import { clockScenarios } from "./clock-step.js";
 import { faultPointScenarios } from "./fault-points.js";
 import { hostLossScenarios } from "./host-loss.js";
@@ -14,6 +15,7 @@ export function allScenarios(): Scenario[] {
   return [
     ...hostLossScenarios,
     ...hybridScenarios,
+    ...badLogScenarios,
     ...linkScenarios,
     ...processScenarios,
     ...storageScenarios,

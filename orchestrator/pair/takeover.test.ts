@@ -128,8 +128,9 @@ describe("a replay that fails", () => {
   it.each(["LOG_DAMAGED", "LOG_VERSION", "RECORDER_DIFFERS"])(
     "is not begun with a log that is no good (%s): nothing is restored, and the takeover says why",
     async (code) => {
-      const { run, armed, calls } = standby({ onDivergence: "retry" }, code);
+      const { run, armed, calls, fake } = standby({ onDivergence: "retry" }, code);
       await expect(run()).rejects.toMatchObject({ code });
+      expect(fake).toMatchObject({ lastError: { code } });
       expect(armed()).toHaveLength(1);
       expect(calls).not.toContain("restore to run");
       expect(calls).not.toContain("restore keep");

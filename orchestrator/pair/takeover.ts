@@ -104,7 +104,9 @@ export async function takeOver(
   } catch (error) {
     if (takeover.armed) pair.host.parts.log.disarm(pair.record);
     pair.host.metrics.takeover(pair.record.name, reason, "failed");
-    pair.enter("failed", `takeover failed: ${asFtError(error, pair.record.name).message}`);
+    // First: whoever waits for the state asks for the error next.
+    pair.lastError = asFtError(error, pair.record.name);
+    pair.enter("failed", `takeover failed: ${pair.lastError.message}`);
     throw error;
   }
 }

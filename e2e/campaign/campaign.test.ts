@@ -3,11 +3,11 @@ import { describe, expect, it } from "vitest";
 import { workloads } from "../clients/report.js";
 import { failureRateUpperBound } from "./confidence.js";
 import { recordable } from "./hybrid-plan.js";
-import { planCampaign, planRun } from "./plan.js";
+import { checkpointWorkloads, planCampaign, planRun } from "./plan.js";
 import { Random } from "./random.js";
 import { replaysIn } from "./replays.js";
 
-/** The first two runs that mode checkpoint has always drawn from 20261122 and these workloads. */
+/** The first two runs that mode checkpoint has always drawn from 20261122. */
 const PLANNED = {
   first: {
     ...{ number: 1, seed: 124263093, workload: "nginx", connections: 8, pipeline: 16 },
@@ -46,8 +46,7 @@ describe("the campaign's plan", () => {
 
   // A seed that somebody has noted must go on meaning what it meant.
   it("is what it was for the seeds of mode checkpoint", () => {
-    const then = ["redis", "memcached", "nginx", "echo", "disk", "tree"] as const;
-    const [first, second] = planCampaign(20261122, 2, { workloads: then });
+    const [first, second] = planCampaign(20261122, 2, { workloads: checkpointWorkloads });
     expect({ first, second }).toEqual(PLANNED);
   });
 });

@@ -5,7 +5,9 @@ import { Random } from "./random.js";
 import { among, type Choice, type Fault, type FaultKind, type Run } from "./run.js";
 
 /** One process each: what forked children do is not recorded (ftctl check refuses the others). */
-export const recordable: readonly Workload[] = ["redis", "memcached", "echo"];
+export const recordable: readonly Workload[] = ["redis", "memcached", "echo", "lighttpd"];
+/** Drawn unless others are asked for. */
+export const hybridWorkloads: readonly Workload[] = ["redis", "memcached", "echo"];
 
 /** Points that only a takeover with a log passes count more than once. */
 const points: readonly FaultPoint[] = [

@@ -22,8 +22,8 @@ import { underLoad } from "../runner/scenario.js";
 import { outFolder } from "../runner/workloads.js";
 import { untilCovered } from "../scenarios/hybrid.js";
 import { failureRateUpperBound } from "./confidence.js";
-import { recordable } from "./hybrid-plan.js";
-import { describeFault, planCampaign, planRun } from "./plan.js";
+import { hybridWorkloads, recordable } from "./hybrid-plan.js";
+import { checkpointWorkloads, describeFault, planCampaign, planRun } from "./plan.js";
 import { addReplays, noReplays, type Replays, watchReplays } from "./replays.js";
 import { type CampaignMode, campaignModes, faultKinds, type Run } from "./run.js";
 import { strike } from "./strike.js";
@@ -94,7 +94,8 @@ function settings(): Settings {
 
 function workloadsFor(mode: CampaignMode, text: string | undefined): readonly Workload[] {
   const possible = mode === "hybrid" ? recordable : workloads;
-  const chosen = text?.split(",").map((name) => oneOf(workloads, name, "workload")) ?? possible;
+  const drawn = mode === "hybrid" ? hybridWorkloads : checkpointWorkloads;
+  const chosen = text?.split(",").map((name) => oneOf(workloads, name, "workload")) ?? drawn;
   const refused = chosen.filter((name) => !possible.includes(name));
   if (refused.length > 0) {
     throw new Error(

@@ -1,8 +1,19 @@
 /** What a campaign will do: drawn from the seed before anything is done, so that it can be printed and repeated. */
 import { FAULT_POINTS } from "../../orchestrator/faults/faults.js";
+import type { Workload } from "../clients/report.js";
 import { planHybridRun } from "./hybrid-plan.js";
 import { Random } from "./random.js";
 import { among, type Choice, type Fault, type FaultKind, type Run } from "./run.js";
+
+/** Drawn unless others are asked for; a longer list would give every seed another plan. */
+export const checkpointWorkloads: readonly Workload[] = [
+  "redis",
+  "memcached",
+  "nginx",
+  "echo",
+  "disk",
+  "tree",
+];
 
 const sides = ["primary", "standby"] as const;
 

@@ -30,10 +30,11 @@ static int find_checkpoint(struct feed *feed, uint8_t *payload, uint64_t epoch)
 		at += (uint64_t)size;
 		if (entry.kind == SHIP_CHECKPOINT && entry.position == epoch) {
 			leads = true;
+			feed->gap = false;
 			feed->from = at;
 			feed->count = feed->bytes = 0;
 		} else if (entry.kind == SHIP_GAP) {
-			leads = false;
+			feed->gap = true;
 		}
 		feed->count++;
 		feed->bytes += entry.length;

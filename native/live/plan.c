@@ -39,8 +39,10 @@ static enum plan_verdict take_input(const struct connection *connection, const s
 		if (old == NULL || sequence_after(tracked, end))
 			end = tracked;
 	}
-	if (sequence_after(first, end))
+	if (sequence_after(first, end) && !view->gap)
 		return PLAN_INCOHERENT;
+	if (sequence_after(first, end))
+		end = first;
 	out->receive_next = end;
 	out->unread_bytes = end - first;
 	if (out->unread_bytes == 0)

@@ -23,6 +23,8 @@ struct view {
 	bool since_checkpoint;
 	uint64_t read_bytes, written_bytes;
 	bool shut_read, shut_write, closed;
+	/* Input may have come that the tracker does not know. What was read of it was there, and nobody was told so. */
+	bool gap;
 };
 
 enum plan_verdict {

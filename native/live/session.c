@@ -72,6 +72,7 @@ static void judge(struct broker *broker, struct claim *claim)
 	/* Ports may be used again: of a closed claim and an open one, the tracker's is the one that was opened last. */
 	if (connection != NULL && connection->claimed)
 		connection = NULL;
+	claim->view.gap = broker->feed != NULL && broker->feed->gap;
 	claim->verdict = plan_make(connection, &broker->tracker->pool, &claim->old, &claim->view, broker_clock_ns(broker),
 				   &claim->plan);
 	if (connection != NULL)

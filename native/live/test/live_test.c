@@ -293,6 +293,12 @@ TEST(a_plan_says_what_is_unread_and_what_is_to_be_sent)
 	CHECK(plan.acknowledge);
 	CHECK_EQ(plan_for(c, NULL, (struct view){ .read_bytes = 9 }), PLAN_INCOHERENT);
 	CHECK_EQ(plan_for(c, NULL, (struct view){ .written_bytes = 3 }), PLAN_INCOHERENT);
+	/* After a gap it may have read what nobody saw come; the rest of that comes again. */
+	CHECK_EQ(plan_for(c, NULL, (struct view){ .read_bytes = 9, .written_bytes = 10, .gap = true }), PLAN_REBUILD);
+	CHECK_EQ(plan.receive_next, REMOTE_ISN + 10);
+	CHECK_EQ(plan.unread_bytes, 0);
+	CHECK(plan.receive_window < 1 << 30);
+	CHECK_EQ(plan_for(c, NULL, (struct view){ .written_bytes = 3, .gap = true }), PLAN_INCOHERENT);
 	CHECK_EQ(plan_for(NULL, NULL, (struct view){ 0 }), PLAN_UNKNOWN);
 }
 

@@ -324,7 +324,7 @@ static int run(struct files_index *index, const char *seen)
 	waitpid(pid, NULL, 0);
 	printf("  %s: %llu epochs told, %llu walked, %llu entries looked at where told\n", seen, (unsigned long long)told,
 	       (unsigned long long)walked, (unsigned long long)looked);
-	return good && told > (uint64_t)epochs / 20; /* while a file is held that has lost the name it was opened by, all are walks */
+	return good && told > 0; /* while a file is held that has lost the name it was opened by, all are walks */
 }
 
 static int run_tree(const char *where)

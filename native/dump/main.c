@@ -33,7 +33,7 @@ struct options {
 	uint64_t log_keep, freeze_ms_max, blob_bytes_max, files_bytes_max;
 	bool track; /* if the kernel can */
 	int packing; /* enum pages_packing */
-	bool watch; /* files: off unless asked for, as docs/ARCHITECTURE.md says */
+	bool watch; /* files: what the kernel tells, where it can */
 };
 
 static struct dumper dumper = { .base_images = -1, .work = -1, .logs = -1, .kdat = -1, .areas_program = -1, .areas_link = -1 };
@@ -300,7 +300,7 @@ static int usage(void)
 {
 	fprintf(stderr, "usage: ftdump --pair ID --init-pid PID --toolkit DIR --hook LIB --work DIR --gate SOCKET|none --roots FILE\n"
 			"              [--kdat DIR] [--exclude PATH]… [--log-keep 4] [--freeze-ms-max 2000] [--blob-bytes-max 8589934592]\n"
-			"              [--files-bytes-max 4294967296] [--tracking auto|full] [--files walk|auto]\n"
+			"              [--files-bytes-max 4294967296] [--tracking auto|full] [--files auto|walk]\n"
 			"              [--compression none|lz4|zstd] [--without splices|pages|smaps|mark|late]…\n");
 	return 2;
 }
@@ -324,7 +324,7 @@ static int parse_options(int argc, char **argv, struct options *out)
 	uint64_t number = 0;
 	int bad = 0;
 	*out = (struct options){ .exclude = { "/.ftctl" }, .excludes = 1, .kdat = "kdat", .log_keep = 4, .freeze_ms_max = 2000, .shortcuts = HOOK_SHORTCUTS, 
-				 .blob_bytes_max = (uint64_t)8 << 30 };
+				 .blob_bytes_max = (uint64_t)8 << 30, .watch = true };
 	for (int kind; (kind = getopt_long(argc, argv, "", known, NULL)) != -1;) {
 		switch (kind) {
 		case PAIR: out->pair = optarg; break;

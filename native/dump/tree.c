@@ -168,7 +168,9 @@ static void read_open(struct tree_uses *uses, int directory, const char *number)
 	if (fstatat(directory, number, &file, 0) != 0 || !S_ISREG(file.st_mode))
 		return;
 	ssize_t bytes = readlinkat(directory, number, path, sizeof path - 1);
-	if (fstatat(directory, number, &link, AT_SYMLINK_NOFOLLOW) != 0 || bytes < 0) {
+	if (bytes < 0 || fstatat(directory, number, &link, AT_SYMLINK_NOFOLLOW) != 0) {
+		if (errno == ENOENT)
+			return; /* closed meanwhile: by CRIU's parasite, as the task itself stands */
 		uses->doubt = "an open file cannot be looked at";
 		return;
 	}

@@ -49,7 +49,7 @@ static int audit_meta(const struct walk *walk, const struct node *node, const st
 	if (was->uid != st->st_uid || was->gid != st->st_gid)
 		return differs(walk, "audit: its owner differs");
 	if (was->mtime.tv_sec != st->st_mtim.tv_sec || was->mtime.tv_nsec != st->st_mtim.tv_nsec)
-		return differs(walk, "audit: its time differs");
+		return differs(walk, S_ISDIR(st->st_mode) ? "audit: the directory's time differs" : "audit: its time differs");
 	if (S_ISREG(st->st_mode) && was->size != (uint64_t)st->st_size)
 		return differs(walk, "audit: its size differs");
 	return 0;

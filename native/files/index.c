@@ -291,6 +291,27 @@ void inode_learn(struct inode *inode, const struct file_id *id)
 	id_put(inode->root, inode);
 }
 
+void inode_set_merged(struct inode *inode)
+{
+	struct root *root = inode->root;
+	if (inode->merged_back != NULL)
+		return;
+	inode->next_merged = root->merged;
+	inode->merged_back = &root->merged;
+	if (root->merged != NULL)
+		root->merged->merged_back = &inode->next_merged;
+	root->merged = inode;
+}
+
+static void merged_forget(struct inode *inode)
+{
+	if (inode->merged_back == NULL)
+		return;
+	*inode->merged_back = inode->next_merged;
+	if (inode->next_merged != NULL)
+		inode->next_merged->merged_back = inode->merged_back;
+}
+
 static int table_grow(struct root *root)
 {
 	size_t before = root->slots, slots = before ? before * 2 : 1024;
@@ -345,6 +366,7 @@ static void inode_release(struct inode *inode)
 		at = &(*at)->next;
 	*at = inode->next;
 	id_forget(inode);
+	merged_forget(inode);
 	root->inodes--;
 	root->unlearnt--;
 	free(inode->hash);

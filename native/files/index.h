@@ -46,6 +46,7 @@ struct inode {
 	uint32_t notes;          /* undo notes that name it */
 	struct file_id id;       /* id.bytes 0: not learnt yet */
 	struct inode *next_id;   /* in its slot of the root's table of handles */
+	struct inode *next_merged, **merged_back; /* in the root's list of merged directories; merged_back NULL: it is none */
 	struct node *nodes;
 	struct inode *next; /* in its slot of the table */
 };
@@ -97,6 +98,11 @@ struct root {
 	struct node *top;
 	struct inode **slot, **id_slot; /* alike long */
 	size_t slots, inodes;
+	/*
+	 * Directories of an overlay that may lie over one of the image: neither they nor any above is opaque. Once in it they stay, so
+	 * it may hold too many: that costs a look.
+	 */
+	struct inode *merged;
 	size_t unlearnt;       /* inodes without a handle: nothing that is told would be understood to be theirs */
 	const char *unwatched; /* why the kernel does not tell of this root; NULL: it does */
 	int told;              /* the running scan looks at what was told, and nothing else */
@@ -183,6 +189,8 @@ struct file_id file_id_at(const struct root *root, int fd, const char *name);
 int inode_is(const struct inode *inode, const struct file_id *id);
 /* By what this inode is told of. Also for one that is known: a number that is used again has another handle. */
 void inode_learn(struct inode *inode, const struct file_id *id);
+/* Of a directory: puts it into its root's list of merged ones. */
+void inode_set_merged(struct inode *inode);
 int node_set_inode(struct files_index *index, struct node *node, struct inode *inode);
 /* Replaces everything but the hashes; after inode_set_hash(), which notes only what `meta.blocks` says was there. */
 int inode_set_meta(struct files_index *index, struct inode *inode, const struct inode_meta *meta);

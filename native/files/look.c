@@ -81,6 +81,19 @@ static int ask_for_used(struct asks *asks, const struct files_index *index, cons
 	return 0;
 }
 
+/*
+ * The time of a merged directory moves by a call that changes nothing and so tells nothing: when what an overlay renames out of it has
+ * to leave a whiteout, and the other directory is not empty, ext4 puts the whiteout there and takes it back.
+ */
+static int ask_for_merged(struct asks *asks, const struct root *root)
+{
+	for (const struct inode *inode = root->merged; inode != NULL; inode = inode->next_merged)
+		for (const struct node *node = inode->nodes; node != NULL; node = node->same_inode)
+			if (node->parent != NULL && ask_for(asks, node->parent, node->name) != 0)
+				return -1;
+	return 0;
+}
+
 static int by_depth(const void *a, const void *b)
 {
 	const struct ask *x = a, *y = b;
@@ -193,6 +206,8 @@ int walk_told(struct files_index *index, struct root *root, struct told *const *
 	struct asks asks = {0};
 	uint32_t number = (uint32_t)(root - index->root);
 	int result = ask_for_used(&asks, index, root);
+	if (result == 0)
+		result = ask_for_merged(&asks, root);
 	for (size_t i = 0; i < count && result == 0; i++)
 		if (told[i] != NULL && told[i]->root == number)
 			result = ask_for_told(&asks, root, told[i]);

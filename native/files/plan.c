@@ -103,6 +103,14 @@ static int inspect_dir(const struct plan *plan, struct attributes *attributes, s
 	return 1;
 }
 
+/* Parents are planned before what is in them. */
+static int is_merged(const struct plan *plan, const struct node *node, const struct inode_meta *meta)
+{
+	if (plan->root->kind != FILES_UPPER || meta->opaque)
+		return 0;
+	return node->parent == NULL || (node->parent->inode != NULL && node->parent->inode->merged_back != NULL);
+}
+
 static int plan_dir(const struct plan *plan, struct node *node)
 {
 	struct attributes attributes;
@@ -129,6 +137,8 @@ static int plan_dir(const struct plan *plan, struct node *node)
 	    inode_set_meta(plan->index, inode, &meta) != 0)
 		return out_of_memory(plan);
 	inode_learn(inode, &id);
+	if (is_merged(plan, node, &meta))
+		inode_set_merged(inode);
 	if (meta.opaque && !was_opaque && list_add(&plan->root->opaque, node) != 0)
 		return out_of_memory(plan);
 	if (is_new && node->parent != NULL && owe_dirmeta(plan, node->parent) != 0)

@@ -133,6 +133,7 @@ static void purge_table(struct root *root)
 	memset(root->slot, 0, root->slots * sizeof *root->slot);
 	memset(root->id_slot, 0, root->slots * sizeof *root->id_slot);
 	root->inodes = root->unlearnt = 0;
+	root->merged = NULL;
 }
 
 static void free_lists(struct root *root)

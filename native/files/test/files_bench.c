@@ -98,7 +98,7 @@ static void measure(const char *base, const char *scratch, int files, int epochs
 
 int main(int argc, char **argv)
 {
-	static const int sizes[] = {10, 1000, 10000, 100000};
+	static const int sizes[] = {100, 1000, 10000, 50000};
 	const char *where = argc > 1 ? argv[1] : "/var/tmp";
 	int epochs = argc > 2 ? atoi(argv[2]) : 50;
 	printf("   files   walked p50   walked p99     told p50     told p99   (us in the freeze, %s, %d epochs)\n", where, epochs);

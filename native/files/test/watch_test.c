@@ -324,7 +324,7 @@ static int run(struct files_index *index, const char *seen)
 	waitpid(pid, NULL, 0);
 	printf("  %s: %llu epochs told, %llu walked, %llu entries looked at where told\n", seen, (unsigned long long)told,
 	       (unsigned long long)walked, (unsigned long long)looked);
-	return good && told > (uint64_t)epochs / 3; /* files that lose their names by unlink and link are a walk */
+	return good && told > 0; /* while a file is held that has lost the name it was opened by, all are walks */
 }
 
 static int run_tree(const char *where)
@@ -455,6 +455,93 @@ TEST(mapped_files_of_an_image_are_found_by_path)
 	trees_remove(base);
 	CHECK(!bad);
 	CHECK(captured >= 6 * 4096);
+}
+
+/*
+ * A rename out of a directory of the image that fails because the other one is not empty: nothing has changed and nothing is told,
+ * but ext4 has put the whiteout there and taken it back, and the directory's time is another.
+ */
+TEST(a_rename_that_failed_moves_the_time_of_a_merged_directory)
+{
+	char path[256], other[256], upper[256], merged[256];
+	struct files_scan_stats stats = {0};
+	struct timespec tick = {.tv_nsec = 50000000};
+	struct stat before, after;
+	int moved = 0, found = 0, told = 0;
+	make_base("/var/tmp");
+	mkdir(below(path, "lower"), 0755);
+	mkdir(below(path, "lower/a"), 0755);
+	mkdir(below(path, "lower/a/b"), 0755);
+	mkdir(below(path, "lower/a/b/c"), 0755);
+	int bad = mount_overlay() != 0;
+	bad |= rmdir(below(path, "merged/a/b/c")) != 0 || mkdir(path, 0755) != 0;
+	bad |= mkdir(below(other, "merged/full"), 0755) != 0 || mkdir(below(other, "merged/full/x"), 0755) != 0;
+	struct files_index *index = open_watched(FILES_UPPER, below(upper, "upper"), below(merged, "merged"));
+	bad |= scan_stopped(index, 0, &stats) != 0;
+	files_commit(index);
+	for (int i = 0; i < 5 && !bad; i++) {
+		nanosleep(&tick, NULL);
+		bad |= stat(below(path, "upper/a/b"), &before) != 0;
+		bad |= rename(below(path, "merged/a/b/c"), below(other, "merged/full")) == 0 || errno != ENOTEMPTY;
+		bad |= stat(below(path, "upper/a/b"), &after) != 0;
+		moved += before.st_mtim.tv_sec != after.st_mtim.tv_sec || before.st_mtim.tv_nsec != after.st_mtim.tv_nsec;
+		found += scan_stopped(index, 0, &stats) == 0;
+		told += (int)stats.told;
+		files_commit(index);
+	}
+	files_close(index);
+	umount2(merged, MNT_DETACH);
+	trees_remove(base);
+	CHECK(!bad);
+	CHECK_EQ(moved, 5);
+	CHECK_EQ(found, 5);
+	CHECK_EQ(told, 5);
+}
+
+/* A log of 32 MiB in a writable layer, appended to by a task that keeps it open, among a thousand others. */
+TEST(an_append_ships_its_new_bytes_alone)
+{
+	enum { BLOCKS = 32, APPENDS = 10, BYTES = 100 };
+	static char block[1 << 20];
+	char path[256], upper[256], merged[256], name[300];
+	struct files_scan_stats stats = {0};
+	struct timespec tick = {.tv_nsec = 50000000};
+	uint64_t captured = 0, hashed_most = 0, looked_most = 0;
+	int told = 0;
+	make_base("/var/tmp");
+	mkdir(below(path, "lower"), 0755);
+	int bad = mount_overlay() != 0;
+	for (int i = 0; i < 1000; i++) {
+		snprintf(name, sizeof name, "%s/%d", below(path, "merged"), i);
+		int other = open(name, O_WRONLY | O_CREAT, 0600);
+		bad |= other < 0;
+		close(other);
+	}
+	int fd = open(below(path, "merged/log"), O_WRONLY | O_CREAT | O_APPEND, 0644);
+	memset(block, 'x', sizeof block);
+	for (int i = 0; i < BLOCKS; i++)
+		bad |= write(fd, block, sizeof block) != sizeof block;
+	nanosleep(&tick, NULL);
+	struct files_index *index = open_watched(FILES_UPPER, below(upper, "upper"), below(merged, "merged"));
+	bad |= scan_stopped(index, getpid(), &stats) != 0;
+	files_commit(index);
+	for (int i = 0; i < APPENDS && !bad; i++) {
+		bad |= write(fd, block, BYTES) != BYTES || scan_stopped(index, getpid(), &stats) != 0 || files_verify(index) != 0;
+		captured += stats.captured_bytes;
+		hashed_most = stats.hashed_bytes > hashed_most ? stats.hashed_bytes : hashed_most;
+		looked_most = stats.entries > looked_most ? stats.entries : looked_most;
+		told += (int)stats.told;
+		files_commit(index);
+	}
+	close(fd);
+	files_close(index);
+	umount2(merged, MNT_DETACH);
+	trees_remove(base);
+	CHECK(!bad);
+	CHECK_EQ(told, APPENDS);
+	CHECK_EQ(captured, APPENDS * BYTES);
+	CHECK(hashed_most < 200000);
+	CHECK(looked_most < 10);
 }
 
 /* More than the kernel's queue holds: the next scan walks, says so, and the one after it does not. */
@@ -589,12 +676,11 @@ int main(void)
 	RUN(what_is_not_ours_is_not_looked_at);
 	RUN(what_cannot_be_watched_is_walked);
 	RUN(a_number_used_again_is_another_directory);
+	RUN(a_rename_that_failed_moves_the_time_of_a_merged_directory);
+	RUN(an_append_ships_its_new_bytes_alone);
 	RUN(a_queue_that_ran_over_is_a_walk);
-	/* Now and then the audit finds a file's time changed that nobody told of: not explained yet, and why watching is off. */
-	if (getenv("FTCTL_TEST_WRITERS") != NULL) {
-		RUN(random_writers_on_a_disk);
-		RUN(random_writers_on_tmpfs);
-		RUN(random_writers_in_a_writable_layer);
-	}
+	RUN(random_writers_on_a_disk);
+	RUN(random_writers_on_tmpfs);
+	RUN(random_writers_in_a_writable_layer);
 	return check_report();
 }

@@ -26,7 +26,7 @@ static struct {
 	size_t tasks;
 	bool on; /* this dump's freeze is late */
 	bool settling; /* what packets could change is being compared, or has been */
-	const char *memory_moved, *sockets_moved;
+	const char *memory_moved, *settled_moved;
 } state;
 
 static long trace(int request, pid_t pid, uintptr_t address, uintptr_t data)
@@ -127,8 +127,10 @@ static void settle(const struct job *job)
 {
 	uint32_t own[OWN_MAX];
 	(void)job;
-	state.sockets_moved = diag_check_inet(own, witness_sockets(own, OWN_MAX));
-	if (state.sockets_moved == NULL)
+	state.settled_moved = diag_check_inet(own, witness_sockets(own, OWN_MAX));
+	if (state.settled_moved == NULL)
+		state.settled_moved = witness_check_guards();
+	if (state.settled_moved == NULL)
 		written_scan(); /* what it does to the marks could not be undone */
 }
 
@@ -147,9 +149,9 @@ bool late_settle(void)
 		return !hook.stale;
 	helper_finish();
 	state.settling = false;
-	if (state.sockets_moved == NULL)
+	if (state.settled_moved == NULL)
 		return true;
-	snprintf(hook.moved, sizeof hook.moved, "%s", state.sockets_moved);
+	snprintf(hook.moved, sizeof hook.moved, "%s", state.settled_moved);
 	hook.stale = hook.aborted = true;
 	return false;
 }

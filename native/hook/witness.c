@@ -419,7 +419,7 @@ static bool same_text(struct text *text)
 	return (size_t)length == text->length && memcmp(text->seen, text->now, text->length) == 0;
 }
 
-static const char *check_scan(void)
+const char *witness_check_guards(void)
 {
 	if (!state.scanned)
 		return NULL;
@@ -487,9 +487,7 @@ static const char *check_areas(void)
 const char *witness_check_memory(void)
 {
 	const char *moved = check_areas();
-	if (moved == NULL)
-		moved = check_files();
-	return moved != NULL ? moved : check_scan();
+	return moved != NULL ? moved : check_files();
 }
 
 ssize_t witness_sockets(uint32_t *inode, size_t max)

@@ -40,6 +40,8 @@ bool witness_scan(const struct pm_scan_arg *asked, const struct pm_scan_arg *ans
 /* With the tasks stopped. NULL: all is as it was read; else what is not. Each may be asked by a thread of its own. */
 const char *witness_check_tasks(void);
 const char *witness_check_memory(void);
+/* Guard pages: for these the kernel walks through all memory. CRIU goes by them when it asks for pages. */
+const char *witness_check_guards(void);
 /* Inodes of the sockets among the descriptors that CRIU has listed, as they are now: how many, or -1: more than that, or not known. */
 ssize_t witness_sockets(uint32_t *inode, size_t max);
 /* Whether smaps was put together from what is known of flags (hook/flags.h). */

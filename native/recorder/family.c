@@ -251,7 +251,7 @@ void ft_child_has_come(uint32_t lane, pid_t told, pid_t real)
 		atomic_store(&p->pid, real);
 	atomic_store(&p->state, real > 0 ? FT_IS_PROCESS : FT_NO_PROCESS);
 	if (real <= 0)
-		atomic_store(&ft_threads[lane].activity, FT_GONE);
+		ft_lane_give_back(lane);
 }
 
 /* ---- its end */

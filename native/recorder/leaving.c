@@ -10,9 +10,15 @@
 
 enum { ARGUMENTS_MAX = 4096 };
 
+/* After a vfork these are another process's calls, in this one's memory. */
+static bool is_recorded(void)
+{
+	return ft_me != NULL && ft_syscall(SYS_getpid) == atomic_load(&ft_shared.processes[ft_here].pid);
+}
+
 FT_PUBLIC _Noreturn void _exit(int status)
 {
-	if (ft_me != NULL)
+	if (is_recorded())
 		ft_process_ends();
 	for (;;)
 		ft_syscall(SYS_exit_group, (long)status);
@@ -22,7 +28,7 @@ FT_PUBLIC _Noreturn void _Exit(int status) { _exit(status); }
 
 static void leave(void)
 {
-	if (ft_me != NULL && ft_here != 0)
+	if (is_recorded() && ft_here != 0)
 		ft_process_ends();
 }
 

@@ -111,12 +111,12 @@ static pid_t fork_is_logged(const struct forked *f, pid_t child, const struct lo
 
 static pid_t fork_again(const struct forked *f, const struct log_event *e)
 {
-	if (e->call.result < 0)
-		return (pid_t)ft_result(e);
 	if (f->lane != FT_NO_LANE) {
 		ft_lane_claim(f->lane);
 		ft_child_is_to_come(f->lane, f->first_object);
 	}
+	if (e->call.result < 0)
+		return fork_is_logged(f, -1, e);
 	pid_t told = e->call.result, child = ft_fork(f->lane);
 	/* Its parent looks for files by it. */
 	if (child == 0 && f->lane == FT_NO_LANE)

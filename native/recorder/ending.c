@@ -21,7 +21,7 @@ static uint64_t began_ns;
 
 void ft_replay_begins(void)
 {
-	if (began_ns == 0 && ft_mode_word() == LOG_MODE_REPLAY)
+	if (began_ns == 0 && ft_mode_word() == LOG_MODE_REPLAY && !atomic_load(&ft_ending))
 		began_ns = ft_now_ns();
 }
 

@@ -258,20 +258,17 @@ void ft_child_has_come(uint32_t lane, pid_t told, pid_t real)
 
 void ft_process_ends(void)
 {
-	struct ft_process *p = process_of(ft_here);
 	bool replayed = ft_me != NULL && ft_thread_ends(ft_me);
 	if (ft_is_outside)
 		return;
-	bool last = ft_process_is_alone();
-	atomic_store(&p->state, FT_WAS_PROCESS);
-	if (replayed && last)
+	if (replayed && ft_process_is_alone())
 		ft_replay_exits();
 }
 
 void ft_process_is_gone(uint32_t process, pid_t told)
 {
 	/* The lane may be another one's by now: it is free when its process has ended, not when that was waited for. */
-	if (atomic_load(&process_of(process)->told) != told)
+	if (atomic_load(&process_of(process)->told) != told || !is_there(process))
 		return;
 	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++) {
 		if (atomic_load(&ft_threads[i].process) != process || atomic_load(&ft_threads[i].activity) == FT_GONE)

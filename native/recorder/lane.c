@@ -328,5 +328,8 @@ void ft_lane_end(struct ft_thread *t)
 	ft_me = NULL;
 	if (ft_mode_word() == LOG_MODE_RECORD)
 		atomic_store(&ft_log.lanes[t->lane].state, LOG_LANE_ENDED);
+	/* Before the lane is free: another parent may give it to its child at once. */
+	if (t->lane == ft_here)
+		atomic_store(&ft_shared.processes[ft_here].state, FT_WAS_PROCESS);
 	atomic_store(&t->activity, FT_GONE);
 }

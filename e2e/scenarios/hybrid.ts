@@ -200,7 +200,10 @@ const savingChildren: Scenario = {
   },
 };
 
-/** What forked children do is not recorded yet: such an application is refused, by name, before anything is changed. */
+/**
+ * Processes that talk by memory which they share: nobody records whose turn it is. Such an application is refused, by name,
+ * before anything is changed.
+ */
 const manyProcesses: Scenario = {
   name: "hybrid/many-processes-refused",
   quick: true,
@@ -236,6 +239,8 @@ export const hybridScenarios: Scenario[] = [
   hostLoss("lighttpd", 8, 1),
   hostLoss("redis-always", 8, 1),
   savingChildren,
+  hostLoss("nginx", 8, 1),
+  hostLoss("nginx", 8, 3),
   switchover,
   afterLossOf("gate", "primary", /(^|\/)ftgate /),
   afterLossOf("gate", "standby", /(^|\/)ftgate /),

@@ -93,14 +93,24 @@ static int admit(struct broker *broker, uint64_t until_ns)
 	return -1;
 }
 
+/* All claims first: the frames of a connection may come before those of another one that another process has. */
 static int gather(struct broker *broker, struct session *sessions)
 {
 	uint64_t until_ns = monotonic_ns() + (uint64_t)broker->timeout_ms * 1000000;
 	for (unsigned i = 0; i < broker->processes; i++) {
 		sessions[i].socket = admit(broker, until_ns);
-		if (sessions[i].socket < 0 || session_run(broker, &sessions[i]) != 0)
+		if (sessions[i].socket < 0 || session_hear(broker, &sessions[i], &broker->processes) != 0)
 			return -1;
+		if (broker->processes > PROCESSES_MAX) {
+			errno = E2BIG;
+			return -1;
+		}
 	}
+	if (session_feed(broker, sessions, broker->processes) != 0)
+		return -1;
+	for (unsigned i = 0; i < broker->processes; i++)
+		if (session_rebuild(broker, &sessions[i]) != 0)
+			return -1;
 	return 0;
 }
 
@@ -143,11 +153,11 @@ int broker_run(struct broker *broker)
 		errno = E2BIG;
 		return -1;
 	}
-	struct session *sessions = calloc(broker->processes + 1, sizeof *sessions);
+	struct session *sessions = calloc(PROCESSES_MAX, sizeof *sessions);
 	if (sessions == NULL)
 		return -1;
 	struct stand_ins waiting = { 0 };
-	for (unsigned i = 0; i < broker->processes; i++)
+	for (unsigned i = 0; i < PROCESSES_MAX; i++)
 		sessions[i].socket = -1;
 	int result = gather(broker, sessions);
 	if (result == 0 && broker->accept_timeout_ms > 0)
@@ -161,7 +171,7 @@ int broker_run(struct broker *broker)
 		broker->count.given = broker->count.waiting - waiting.left;
 	}
 	stand_ins_free(&waiting);
-	for (unsigned i = 0; i < broker->processes; i++)
+	for (unsigned i = 0; i < PROCESSES_MAX; i++)
 		session_free(&sessions[i]);
 	free(sessions);
 	errno = error;

@@ -24,7 +24,7 @@ struct broker {
 	uint64_t clock_ns; /* the tracker's clock when its table was written: CLOCK_MONOTONIC of this host, or not later */
 	struct feed *feed; /* instead of a table: fed when the first process has made its claims. Or NULL */
 	int listener, raw;
-	unsigned processes;   /* how many are to come */
+	unsigned processes;   /* how many are to come; each says so too, and may know of more */
 	int timeout_ms;       /* of one message, and for all to have come */
 	int accept_timeout_ms; /* for what waits to be accepted; 0: that is left alone */
 	struct broker_counts count;

@@ -3,10 +3,10 @@
  * SOCK_SEQPACKET socket with an abstract name, which belongs to the container's network namespace: no file is needed, and
  * nobody outside can reach it. One message a packet; phases, so that neither side can wait for the other at once:
  *
- *   process → ftlive   HELLO                who it is
+ *   process → ftlive   HELLO                how many processes of the application come
  *                      CLAIM × n            one a connection that it has, or has closed: how far the application is;
  *                                           its socket comes along (SCM_RIGHTS): the restored one or a placeholder
- *                      END
+ *                      END                  (then, when every process has come so far)
  *   ftlive → process   NEED × n             which bytes of the replayed output are not acknowledged
  *                      END
  *   process → ftlive   OUTPUT × m           those bytes
@@ -53,7 +53,7 @@ enum handover_flag {
 struct handover_message {
 	uint32_t magic;
 	uint16_t version, kind;
-	uint32_t claim; /* its number, from 0 */
+	uint32_t claim; /* its number, from 0. HELLO: how many processes come, each with a line of its own; 0 is 1 */
 	uint32_t flags;
 	uint32_t local, remote; /* addresses, in network order */
 	uint16_t local_port, remote_port;

@@ -106,16 +106,24 @@ static int hear_claims(struct broker *broker, struct session *session)
 	}
 }
 
-/* The frames after the checkpoint follow what its sockets are; they have been restored, and nothing has touched them. */
-static int feed_from(struct broker *broker, const struct session *session)
+/* They have been restored, and nothing has touched them. */
+static void adopt(struct broker *broker, const struct session *session, uint64_t begins_ns)
 {
-	uint64_t begins_ns = feed_begins_ns(broker->feed);
 	for (uint32_t i = 0; i < session->claims; i++) {
 		const struct claim *claim = &session->claim[i];
 		if (claim->error == 0 && claim->view.since_checkpoint && claim->old.connected &&
 		    tracker_find(broker->tracker, &claim->tuple) == NULL)
 			(void)tracker_adopt(broker->tracker, &claim->old, begins_ns);
 	}
+}
+
+int session_feed(struct broker *broker, const struct session *sessions, unsigned count)
+{
+	if (broker->feed == NULL || broker->feed->fed)
+		return 0;
+	uint64_t begins_ns = feed_begins_ns(broker->feed);
+	for (unsigned i = 0; i < count; i++)
+		adopt(broker, &sessions[i], begins_ns);
 	return feed_frames(broker->feed, broker->tracker);
 }
 
@@ -217,7 +225,7 @@ static void rebuild_claim(struct broker *broker, struct claim *claim)
 		claim->error = errno;
 }
 
-int session_run(struct broker *broker, struct session *session)
+int session_hear(struct broker *broker, struct session *session, unsigned *processes)
 {
 	struct handover_message message;
 	int fd;
@@ -228,10 +236,13 @@ int session_run(struct broker *broker, struct session *session)
 		close(fd);
 	if (message.kind != HANDOVER_HELLO || fd >= 0)
 		return fail(EPROTO);
-	if (hear_claims(broker, session) != 0)
-		return -1;
-	if (broker->feed != NULL && !broker->feed->fed && feed_from(broker, session) != 0)
-		return -1;
+	if (message.claim > *processes)
+		*processes = message.claim;
+	return hear_claims(broker, session);
+}
+
+int session_rebuild(struct broker *broker, struct session *session)
+{
 	for (uint32_t i = 0; i < session->claims; i++)
 		judge(broker, &session->claim[i]);
 	if (say_needs(session) != 0 || hear_output(session) != 0)

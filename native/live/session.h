@@ -25,8 +25,12 @@ struct session {
 	uint32_t claims, room;
 };
 
-/* Takes the claims, asks for the output, rebuilds. 0, or -1 with errno. */
-int session_run(struct broker *broker, struct session *session);
+/* All return 0, or -1 with errno. Takes the claims; `processes` is how many are to come. */
+int session_hear(struct broker *broker, struct session *session, unsigned *processes);
+/* When all have come: asks for the output, rebuilds. */
+int session_rebuild(struct broker *broker, struct session *session);
+/* The frames after the checkpoint follow what its sockets are, of whichever process. */
+int session_feed(struct broker *broker, const struct session *sessions, unsigned count);
 /* Tells what became of them. The END is the caller's, when all processes have come so far. */
 int session_results(struct session *session);
 void session_free(struct session *session);

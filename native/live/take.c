@@ -145,10 +145,16 @@ static int hear_results(struct live *live, struct live_claim *claims, uint32_t c
 	}
 }
 
+static int say_hello(int socket, uint32_t processes)
+{
+	struct handover_message message;
+	message_begin(&message, HANDOVER_HELLO);
+	message.claim = processes;
+	return message_send(socket, &message, NULL, 0, -1);
+}
+
 static int converse(struct live *live, struct live_claim *claims, uint32_t count, live_output *output, void *context)
 {
-	if (send_plain(live->socket, HANDOVER_HELLO) != 0)
-		return -1;
 	for (uint32_t i = 0; i < count; i++) {
 		claims[i].verdict = HANDOVER_FAILED;
 		claims[i].error = ECANCELED;
@@ -174,14 +180,17 @@ void live_end(struct live *live)
 	live->stand_ins = 0;
 }
 
-int live_take(struct live *live, const char *name, struct live_claim *claims, uint32_t count, live_output *output,
-	      void *context, int timeout_ms)
+int live_take(struct live *live, const char *name, uint32_t processes, struct live_claim *claims, uint32_t count,
+	      live_output *output, void *context, int timeout_ms)
 {
 	live->stand_ins = 0;
 	live->socket = reach(name, timeout_ms);
 	if (live->socket < 0)
 		return -1;
-	int result = converse(live, claims, count, output, context), error = errno;
+	int result = say_hello(live->socket, processes);
+	if (result == 0)
+		result = converse(live, claims, count, output, context);
+	int error = errno;
 	if (result != 0 || live->stand_ins == 0)
 		live_end(live);
 	errno = error;

@@ -47,9 +47,9 @@ struct live {
 	uint16_t port[4096];
 };
 
-/* 0, or -1 with errno: nothing can be said then of any connection. */
-int live_take(struct live *live, const char *name, struct live_claim *claims, uint32_t count, live_output *output,
-	      void *context, int timeout_ms);
+/* `processes`: how many of the application come, each with this call. 0, or -1 with errno: nothing can be said then of any connection. */
+int live_take(struct live *live, const char *name, uint32_t processes, struct live_claim *claims, uint32_t count,
+	      live_output *output, void *context, int timeout_ms);
 
 /*
  * Of a descriptor that accept() has just returned: 1, it was a stand-in and now is the client's connection (and `remote`

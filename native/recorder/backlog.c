@@ -79,13 +79,33 @@ static bool has_room(int fd)
 	return REAL(poll)(&room, 1, 0) > 0;
 }
 
+/*
+ * The reader may be another process, which is ahead and has closed its end: in the original this write came before that.
+ * The signal would be one that nobody had.
+ */
+static long write_quietly(int fd, const uint8_t *bytes, size_t count)
+{
+	static const struct timespec now = {0, 0};
+	sigset_t pipe_only, before;
+	sigemptyset(&pipe_only);
+	sigaddset(&pipe_only, SIGPIPE);
+	REAL(pthread_sigmask)(SIG_BLOCK, &pipe_only, &before);
+	long put = ft_syscall(SYS_write, (long)fd, bytes, (long)count);
+	int error = errno;
+	if (put < 0 && error == EPIPE && !sigismember(&before, SIGPIPE))
+		ft_syscall(SYS_rt_sigtimedwait, &pipe_only, NULL, &now, 8L);
+	REAL(pthread_sigmask)(SIG_SETMASK, &before, NULL);
+	errno = error;
+	return put;
+}
+
 /* As much as goes in without blocking. What can never be written (the reader is gone) is dropped, as the kernel does. */
 static size_t write_some(int fd, const uint8_t *bytes, size_t count)
 {
 	size_t done = 0;
 	while (done < count && has_room(fd)) {
 		size_t here = count - done < PIECE_BYTES ? count - done : PIECE_BYTES;
-		long put = ft_syscall(SYS_write, (long)fd, bytes + done, (long)here);
+		long put = write_quietly(fd, bytes + done, here);
 		if (put < 0 && errno == EINTR)
 			continue;
 		if (put < 0 && errno != EAGAIN)
@@ -175,4 +195,20 @@ bool ft_backlog_is_empty(int fd)
 		return true;
 	struct backlog *b = find(direction_of(fd, true));
 	return b == NULL || *(volatile size_t *)&b->from == *(volatile size_t *)&b->to;
+}
+
+/* The process has one thread, and its helper rests. */
+void ft_backlog_rename(uint32_t channel, uint32_t to)
+{
+	for (int i = 0; i < BACKLOGS_MAX; i++)
+		if (backlogs[i].direction / 2 == channel)
+			backlogs[i].direction = 2 * to + backlogs[i].direction % 2;
+}
+
+/* A child's are its parent's, which writes them. */
+void ft_backlogs_forget(void)
+{
+	for (int i = 0; i < BACKLOGS_MAX; i++)
+		backlogs[i].from = backlogs[i].to = backlogs[i].direction = 0;
+	atomic_store(&waiting, 0);
 }

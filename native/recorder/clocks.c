@@ -2,10 +2,11 @@
 #include "recorder/facts.h"
 
 #include <limits.h>
+#include <stdarg.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
 
-enum { CLOCK_TIME = 64, IDENTITY_PID = 1, IDENTITY_PARENT = 2, SLEEP_NANO = 1, SLEEP_CLOCK = 2 };
+enum { CLOCK_TIME = 64, IDENTITY_PID = 1, IDENTITY_PARENT = 2, IDENTITY_THREAD = 4, SLEEP_NANO = 1, SLEEP_CLOCK = 2 };
 
 #define IS_RECORDED (ft_me != NULL && !ft_is_outsider(__builtin_return_address(0)))
 
@@ -285,8 +286,11 @@ static long identity(uint32_t which, long real)
 			continue;
 		}
 		const struct log_event *e = ft_take(LOG_IDENTITY, which);
-		if (e != NULL)
-			return ft_result(e);
+		if (e == NULL)
+			continue;
+		if (which == IDENTITY_PID)
+			atomic_store(&ft_shared.processes[ft_here].told, e->call.result);
+		return ft_result(e);
 	}
 }
 
@@ -296,12 +300,32 @@ FT_PUBLIC pid_t getpid(void)
 {
 	if (unlikely(ft_told_pid != 0))
 		return ft_told_pid;
-	return IS_RECORDED ? (pid_t)identity(IDENTITY_PID, REAL(getpid)()) : REAL(getpid)();
+	return IS_RECORDED ? (pid_t)identity(IDENTITY_PID, ft_pid_told(REAL(getpid)())) : REAL(getpid)();
 }
 
 FT_PUBLIC pid_t getppid(void)
 {
-	return IS_RECORDED ? (pid_t)identity(IDENTITY_PARENT, REAL(getppid)()) : REAL(getppid)();
+	return IS_RECORDED ? (pid_t)identity(IDENTITY_PARENT, ft_pid_told(REAL(getppid)())) : REAL(getppid)();
+}
+
+FT_PUBLIC pid_t gettid(void)
+{
+	pid_t real = (pid_t)ft_syscall(SYS_gettid);
+	return IS_RECORDED ? (pid_t)identity(IDENTITY_THREAD, ft_pid_told(real)) : real;
+}
+
+/* Called with a number where the C library had no function: nginx asks for its thread's id so. */
+FT_PUBLIC long syscall(long number, ...)
+{
+	va_list a;
+	va_start(a, number);
+	long arguments[6];
+	for (int i = 0; i < 6; i++)
+		arguments[i] = va_arg(a, long);
+	va_end(a);
+	if (number == SYS_gettid && IS_RECORDED)
+		return identity(IDENTITY_THREAD, ft_pid_told((pid_t)ft_syscall(SYS_gettid)));
+	return REAL(syscall)(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
 }
 
 FT_PUBLIC int getrusage(__rusage_who_t who, struct rusage *out)

@@ -279,13 +279,29 @@ const char *ft_connections_go_live(void)
 	struct live_claim *claims = room;
 	uint32_t *numbers = (uint32_t *)(claims + connection_count);
 	uint32_t count = make_claims(claims, numbers);
-	int result = live_take(&live, live_name, claims, count, output, numbers, LIVE_TIMEOUT_MS);
+	int result = live_take(&live, live_name, ft_processes_there(), claims, count, output, numbers, LIVE_TIMEOUT_MS);
 	if (result != 0)
 		ft_write_line("ftrec: handing over %u connections: %s\n", count, strerror(errno));
 	munmap(room, bytes);
 	forget_all();
 	live_until_ns = live.stand_ins != 0 ? ft_now_ns() + 2000000000u : 0;
 	return result == 0 ? NULL : failed;
+}
+
+/* What the parent has put aside, and its line to ftlive, are the parent's. */
+void ft_connections_forked(void)
+{
+	for (uint32_t i = 1; i < connection_count; i++)
+		if (connections[i].closed && connections[i].fd >= 0)
+			ft_syscall(SYS_close, (long)connections[i].fd);
+	for (int fd = 0; fd <= ft_descriptor_highest; fd++)
+		ft_descriptors[fd].connection = 0;
+	if (ft_connections_wanted()) {
+		madvise(connections, CONNECTIONS_MAX * sizeof *connections, MADV_DONTNEED);
+		connection_count = 1;
+	}
+	live_end(&live);
+	live_until_ns = 0;
 }
 
 /* ---- stand-ins: connections that nobody had accepted */

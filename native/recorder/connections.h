@@ -24,6 +24,7 @@ const char *ft_connections_go_live(void);
 /* As live_accepted(): of what accept() has just returned. */
 int ft_connection_stand_in(int fd, struct sockaddr_in *remote);
 void ft_connections_tick(void);
+void ft_connections_forked(void); /* in a child */
 
 #pragma GCC visibility pop
 #endif

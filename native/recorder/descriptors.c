@@ -11,6 +11,13 @@
 #include <unistd.h>
 
 struct ft_descriptor ft_descriptors[FT_DESCRIPTORS_MAX];
+int ft_descriptor_highest;
+
+static void is_in_use(int fd)
+{
+	if (fd > ft_descriptor_highest)
+		ft_descriptor_highest = fd;
+}
 
 void ft_descriptor_set(int fd, enum ft_kind kind)
 {
@@ -19,6 +26,7 @@ void ft_descriptor_set(int fd, enum ft_kind kind)
 		return;
 	}
 	ft_descriptors[fd] = (struct ft_descriptor){.kind = (uint8_t)kind, .epoll = -1};
+	is_in_use(fd);
 }
 
 void ft_descriptor_clear(int fd)
@@ -102,6 +110,7 @@ static void copy_descriptor(int from, int to)
 	}
 	ft_descriptors[to] = *ft_descriptor(from);
 	ft_descriptors[to].watched = false;
+	is_in_use(to);
 }
 
 enum { TO_ANY = -1 };
@@ -166,6 +175,8 @@ static int control(int fd, int command, long argument)
 {
 	if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
 		return duplicated(fd, TO_ANY, command == F_DUPFD ? 0 : O_CLOEXEC, (int)argument);
+	if (command == F_SETOWN && argument > 0 && ft_me != NULL)
+		argument = ft_real_pid((pid_t)argument);
 	FT_CALL {
 		if (mode == LOG_MODE_LIVE || !ft_is_external(fd))
 			return REAL(fcntl64)(fd, command, argument);

@@ -24,7 +24,7 @@ bool ft_put_after(uint32_t owner)
 bool ft_put_after_all(void)
 {
 	for (uint32_t lane = 0; lane < atomic_load(&ft_thread_count); lane++)
-		if (!ft_put_after(lane + 1))
+		if (ft_is_here(&ft_threads[lane]) && !ft_put_after(lane + 1))
 			return false;
 	return true;
 }

@@ -18,11 +18,10 @@
 enum { STAT_BYTES_MAX = 512 };
 
 static uint64_t began_ns;
-_Atomic uint32_t ft_ending;
 
 void ft_replay_begins(void)
 {
-	if (began_ns == 0 && ft_mode_word() == LOG_MODE_REPLAY)
+	if (began_ns == 0 && ft_mode_word() == LOG_MODE_REPLAY && !atomic_load(&ft_ending))
 		began_ns = ft_now_ns();
 }
 
@@ -33,6 +32,13 @@ uint64_t ft_replay_took_ns(void)
 	uint64_t took_ns = began_ns != 0 ? ft_now_ns() - began_ns : 0;
 	began_ns = 0;
 	return took_ns;
+}
+
+/* Of this process, as far as it alone is concerned. */
+void ft_replay_is_over(void)
+{
+	ft_solo_reset();
+	began_ns = 0;
 }
 
 /* ---- waiting */
@@ -63,8 +69,10 @@ void ft_run_again(struct ft_thread *t)
 		atomic_store(&t->activity, FT_AT_END);
 		int error = errno;
 		unsigned turns = 0;
-		while (atomic_load(&ft_ending))
+		while (atomic_load(&ft_ending)) {
+			ft_answer();
 			back_off(&turns);
+		}
 		errno = error;
 	}
 }
@@ -77,8 +85,10 @@ static bool wait_as(struct ft_thread *t, enum ft_activity activity, ft_over *ove
 	t->over = over;
 	t->over_argument = argument;
 	atomic_store(&t->activity, activity);
-	while (!(is_over = over(t, argument)) && ft_mode_word() == LOG_MODE_REPLAY)
+	while (!(is_over = over(t, argument)) && ft_mode_word() == LOG_MODE_REPLAY) {
+		ft_answer();
 		back_off(&turns);
+	}
 	ft_run_again(t);
 	errno = error;
 	return is_over && ft_mode_word() == LOG_MODE_REPLAY;
@@ -143,17 +153,17 @@ static bool is_still(const struct ft_thread *t, bool settled)
 {
 	switch (atomic_load(&t->activity)) {
 	case FT_AT_END: return !goes_on(t, t->over_argument);
-	case FT_GONE: return true;
+	case FT_GONE: case FT_KILLED: return true;
 	case FT_AT_TURN: case FT_WAITS: return settled && !t->over(t, t->over_argument);
 	case FT_IN_REAL: return settled && ft_state_of(t) == 'S';
 	default: return false;
 	}
 }
 
-static bool all_still(bool settled)
+bool ft_all_still(bool settled)
 {
 	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++)
-		if (!is_still(&ft_threads[i], settled))
+		if (ft_is_here(&ft_threads[i]) && !is_still(&ft_threads[i], settled))
 			return false;
 	return true;
 }
@@ -161,20 +171,21 @@ static bool all_still(bool settled)
 void ft_replay_ends_if_all_still(bool settled)
 {
 	uint32_t nobody = 0;
-	if (!all_still(settled) || ft_mode_word() != LOG_MODE_REPLAY ||
+	if (!ft_all_still(settled) || !ft_others_may_be_still(settled) || ft_mode_word() != LOG_MODE_REPLAY ||
 	    !atomic_compare_exchange_strong(&ft_ending, &nobody, 1))
 		return;
 	/* Twice: one may have been woken by another that was looked at after it. Now none of those can wake anybody. */
-	if (all_still(settled) && all_still(settled) && ft_mode_word() == LOG_MODE_REPLAY) {
+	enum ft_question question = settled ? FT_ARE_YOU_SETTLED : FT_ARE_YOU_STILL;
+	if (ft_all_still(settled) && ft_others_agree(question) && ft_all_still(settled) && ft_others_agree(question) &&
+	    ft_mode_word() == LOG_MODE_REPLAY) {
 		struct ft_text text = ft_report_replayed();
 		const char *failed = ft_go_live();
 		if (failed != NULL)
 			ft_handover_failed(failed);
-		ft_solo_reset();
+		ft_replay_is_over();
 		ft_report_publish(&text, LOG_OUTCOME_REPLAYED);
 		atomic_fetch_add(&ft_log.header->generation, 1);
 		atomic_store(&ft_log.header->mode, atomic_load(&ft_log.header->after_replay));
-		began_ns = 0;
 	}
 	atomic_store(&ft_ending, 0);
 }

@@ -10,7 +10,7 @@
 
 #include <sys/syscall.h>
 
-enum { WAIT_FOR_SPACE_NS = 200000 };
+enum { WAIT_FOR_SPACE_NS = 200000, TURN_LEASE_NS = 100000000 };
 
 static inline void publish(struct ft_thread *t, uint64_t bytes)
 {
@@ -117,9 +117,16 @@ void ft_turn_begin(uint32_t object)
 {
 	if (ft_me == NULL || ft_me->holds_turn == object + 1)
 		return;
-	for (unsigned turns = 0; atomic_exchange_explicit(&ft_objects[object].busy, 1, memory_order_acquire) != 0; turns++)
+	uint64_t from_ns = 0;
+	for (unsigned turns = 0; atomic_exchange_explicit(&ft_objects[object].busy, 1, memory_order_acquire) != 0; turns++) {
 		if (turns > 100)
 			ft_syscall(SYS_sched_yield);
+		/* Of a process that was killed with it. */
+		if (turns == 200 && object >= FT_OWN_OBJECTS)
+			from_ns = ft_now_ns();
+		if (from_ns != 0 && ft_now_ns() - from_ns > TURN_LEASE_NS)
+			break;
+	}
 	ft_me->holds_turn = object + 1;
 }
 
@@ -229,13 +236,18 @@ bool ft_put_call(uint8_t kind, uint32_t object, long result, int error, const vo
 	return ft_put_callv(kind, object, result, error, &vector, bytes != 0);
 }
 
-bool ft_put_turn(uint8_t kind, uint32_t object, long result, int error, uint32_t turn, const void *payload, size_t bytes)
+bool ft_put_turnv(uint8_t kind, uint32_t object, long result, int error, uint32_t turn, const struct iovec *payload, int count)
 {
 	struct log_sync sync = {.version = 0, .result = (int32_t)turn};
 	uint64_t words[2] = {call_word(result, error)};
 	memcpy(&words[1], &sync, 8);
+	return ft_put(kind, object, words, 2, turn, payload, count);
+}
+
+bool ft_put_turn(uint8_t kind, uint32_t object, long result, int error, uint32_t turn, const void *payload, size_t bytes)
+{
 	struct iovec vector = {(void *)payload, bytes};
-	return ft_put(kind, object, words, 2, turn, &vector, bytes != 0);
+	return ft_put_turnv(kind, object, result, error, turn, &vector, bytes != 0);
 }
 
 void ft_lost(enum log_loss why)
@@ -261,12 +273,33 @@ uint32_t ft_lane_new(void)
 /* From here on it counts; it holds still until it has begun, unless a replay has to wait for it. */
 void ft_lane_claim(uint32_t lane)
 {
+	ft_threads[lane].uses++;
 	uint32_t count = atomic_load(&ft_thread_count);
 	atomic_store(&ft_threads[lane].pace_stamp, ft_me != NULL ? atomic_load(&ft_me->pace_stamp) : 0);
 	atomic_store(&ft_threads[lane].pace_ns, 0);
+	atomic_store(&ft_threads[lane].process, ft_here);
 	atomic_store(&ft_threads[lane].activity, ft_mode_word() == LOG_MODE_RECORD ? FT_IN_REAL : FT_RUNS);
 	while (count <= lane && !atomic_compare_exchange_weak(&ft_thread_count, &count, lane + 1))
 		;
+}
+
+void ft_lane_give_back(uint32_t lane)
+{
+	ft_threads[lane].uses--;
+	atomic_store(&ft_threads[lane].activity, FT_GONE);
+}
+
+static bool is_free(const struct ft_thread *t, uint64_t wanted)
+{
+	const struct ft_thread *other = &ft_threads[(uint32_t)wanted];
+	(void)t;
+	return atomic_load(&other->activity) == FT_GONE && *(volatile uint32_t *)&other->uses == wanted >> 32;
+}
+
+/* Threads of different parents may use a lane one after the other: it is not enough that nobody does. */
+bool ft_lane_await(uint32_t lane, uint32_t uses)
+{
+	return ft_wait_until(ft_me, is_free, (uint64_t)uses << 32 | lane);
 }
 
 void ft_lane_begin(struct ft_thread *t, uint32_t lane)
@@ -278,7 +311,6 @@ void ft_lane_begin(struct ft_thread *t, uint32_t lane)
 	t->in_solo = false;
 	t->peeked = false;
 	memset(t->clock_ns, 0, sizeof t->clock_ns);
-	t->uses++;
 	atomic_store(&t->kernel_tid, (int32_t)ft_syscall(SYS_gettid));
 	atomic_store(&t->solo_reached, 0);
 	if (ft_mode_word() == LOG_MODE_RECORD) {
@@ -296,5 +328,8 @@ void ft_lane_end(struct ft_thread *t)
 	ft_me = NULL;
 	if (ft_mode_word() == LOG_MODE_RECORD)
 		atomic_store(&ft_log.lanes[t->lane].state, LOG_LANE_ENDED);
+	/* Before the lane is free: another parent may give it to its child at once. */
+	if (t->lane == ft_here)
+		atomic_store(&ft_shared.processes[ft_here].state, FT_WAS_PROCESS);
 	atomic_store(&t->activity, FT_GONE);
 }

@@ -215,6 +215,9 @@ FT_PUBLIC int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr
 {
 	if (IS_RECORDED)
 		ft_object_forget(mutex);
+	/* What the C library does with PTHREAD_PROCESS_SHARED; asking it needs a newer one. */
+	if (IS_RECORDED && attributes != NULL && *(const int *)attributes < 0)
+		ft_object_is_shared(mutex);
 	return REAL(pthread_mutex_init)(mutex, attributes);
 }
 
@@ -254,6 +257,8 @@ FT_PUBLIC int pthread_rwlock_init(pthread_rwlock_t *rwlock, const pthread_rwlock
 {
 	if (IS_RECORDED)
 		ft_object_forget(rwlock);
+	if (IS_RECORDED && attributes != NULL && ((const int *)attributes)[1] == PTHREAD_PROCESS_SHARED)
+		ft_object_is_shared(rwlock);
 	return REAL(pthread_rwlock_init)(rwlock, attributes);
 }
 

@@ -66,11 +66,15 @@ static long receive_message(int fd, struct msghdr *message, int flags)
 
 FT_PUBLIC ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 {
+	if (ft_is_recorded(fd) && ft_kind_of(fd) == FT_CHANNEL)
+		return ft_channel_receive(fd, message, flags);
 	return ft_is_recorded(fd) && ft_is_external(fd) ? receive_message(fd, message, flags) : REAL(recvmsg)(fd, message, flags);
 }
 
 FT_PUBLIC ssize_t recvfrom(int fd, void *buffer, size_t bytes, int flags, struct sockaddr *address, socklen_t *address_bytes)
 {
+	if (ft_is_recorded(fd) && ft_kind_of(fd) == FT_CHANNEL)
+		return recv(fd, buffer, bytes, flags);
 	if (!ft_is_recorded(fd) || !ft_is_external(fd))
 		return REAL(recvfrom)(fd, buffer, bytes, flags, address, address_bytes);
 	struct iovec vector = {buffer, ft_cut(bytes)};

@@ -1,6 +1,6 @@
 RECORDER_SRCS := $(addprefix recorder/,real.c start.c lane.c replay.c walk.c ending.c report.c elided.c pace.c solo.c live.c objects.c \
-  checksum.c descriptors.c inputs.c messages.c outputs.c channels.c backlog.c vectors.c sockets.c polls.c opens.c clocks.c locks.c threads.c \
-  process.c signals.c connections.c facts.c attributes.c compound.c)
+  checksum.c descriptors.c inputs.c messages.c outputs.c channels.c passing.c backlog.c vectors.c sockets.c polls.c opens.c clocks.c locks.c \
+  threads.c process.c family.c agreement.c leaving.c signals.c connections.c facts.c attributes.c compound.c)
 
 LIBRARIES += libftrec.so
 libftrec.so_SRCS = $(RECORDER_SRCS) $(LIVE_TAKE_SRCS) log/file.c log/reader.c log/build.c $(CRC_SRCS)
@@ -28,7 +28,7 @@ endif
 
 # One small program per feature; test/run.sh runs each recorded, replayed from its start, and from a checkpoint.
 RECORDER_PROGRAMS := mutex rwlock condition semaphore threads clocks channels sockets children files timer signals shorts pipes \
-  facts attributes streams temporary waits sendfile bank race-none race-counter race-flag
+  facts attributes streams temporary waits sendfile bank race-none race-counter race-flag family outsiders
 FIXTURES += $(addprefix recorder-program-,$(RECORDER_PROGRAMS))
 $(foreach name,$(RECORDER_PROGRAMS),$(eval recorder-program-$(name)_SRCS = recorder/test/programs/$(name).c))
 $(foreach name,$(RECORDER_PROGRAMS),$(eval recorder-program-$(name)_LDLIBS = -lpthread))

@@ -6,14 +6,14 @@
 
 #include <sys/syscall.h>
 
-enum { SLOTS = 1 << 18, PROBES_MAX = 512 };
+enum { SLOTS = 1 << 18, PROBES_MAX = 512, FT_BETWEEN_MAX = 64 };
 
 struct slot {
 	_Atomic(const void *) address;
 	_Atomic uint32_t id; /* 0: none yet */
 };
 static struct slot slots[SLOTS];
-struct ft_object ft_objects[LOG_OBJECTS_MAX];
+struct ft_object ft_objects[LOG_OBJECTS_MAX] __attribute__((aligned(4096)));
 static _Atomic uint32_t last_id;
 static _Atomic uint32_t giving; /* somebody gives the next id, or learns one */
 
@@ -47,7 +47,7 @@ static void end_giving(void) { atomic_store_explicit(&giving, 0, memory_order_re
 void ft_object_learn(uint32_t id)
 {
 	begin_giving();
-	if (atomic_load(&last_id) < id)
+	if (id < FT_OWN_OBJECTS && atomic_load(&last_id) < id)
 		atomic_store(&last_id, id);
 	end_giving();
 }
@@ -59,14 +59,45 @@ static uint32_t give(_Atomic uint32_t *to)
 	uint32_t id = atomic_load(to);
 	if (id == 0 && ft_mode_word() != LOG_MODE_REPLAY) {
 		id = atomic_fetch_add(&last_id, 1) + 1;
-		if (id < LOG_OBJECTS_MAX)
+		if (id < FT_OWN_OBJECTS)
 			atomic_store(to, id);
 	}
 	end_giving();
-	if (id < LOG_OBJECTS_MAX)
+	if (id < FT_OWN_OBJECTS)
 		return id;
 	ft_lost(LOG_LOSS_OBJECTS);
-	return LOG_OBJECTS_MAX - 1;
+	return FT_OWN_OBJECTS - 1;
+}
+
+/* ---- objects made to be shared by processes: the order in which they take them would have to be recorded, and is not */
+
+static const void *_Atomic between_processes[FT_BETWEEN_MAX];
+
+void ft_object_is_shared(const void *address)
+{
+	for (int i = 0; i < FT_BETWEEN_MAX; i++) {
+		const void *there = NULL;
+		if (atomic_compare_exchange_strong(&between_processes[i], &there, address) || there == address)
+			return;
+	}
+	ft_lost(LOG_LOSS_OBJECTS);
+}
+
+/* Of no matter while the process is alone. */
+static bool is_shared_by_processes(const void *address)
+{
+	for (int i = 0; i < FT_BETWEEN_MAX && between_processes[i] != NULL; i++)
+		if (between_processes[i] == address)
+			return atomic_load(&ft_shared.several) && ft_mode_word() == LOG_MODE_RECORD;
+	return false;
+}
+
+/* A process has its first child: what it has used alone so far is used by both from now on. */
+void ft_objects_are_shared(void)
+{
+	for (int i = 0; i < FT_BETWEEN_MAX && between_processes[i] != NULL; i++)
+		if (ft_object_known(between_processes[i]) != 0 && ft_mode_word() == LOG_MODE_RECORD)
+			ft_lost(LOG_LOSS_FORK);
 }
 
 uint32_t ft_object_new(void)
@@ -80,10 +111,14 @@ uint32_t ft_object_of(const void *address)
 	struct slot *slot = slot_of(address);
 	if (slot == NULL) {
 		ft_lost(LOG_LOSS_OBJECTS);
-		return LOG_OBJECTS_MAX - 1;
+		return FT_OWN_OBJECTS - 1;
 	}
 	uint32_t id = atomic_load_explicit(&slot->id, memory_order_acquire);
-	return likely(id != 0) ? id : give(&slot->id);
+	if (likely(id != 0))
+		return id;
+	if (is_shared_by_processes(address))
+		ft_lost(LOG_LOSS_FORK);
+	return give(&slot->id);
 }
 
 bool ft_object_is(const void *address, uint32_t id)

@@ -60,7 +60,9 @@ static long output_after_record(struct transfer *w, size_t bytes)
 		long logged = output_result_again(w->fd, bytes);
 		int logged_error = errno;
 		size_t there = result > 0 ? (size_t)result : 0;
-		if (logged > 0 && ft_kind_of(w->fd) == FT_CHANNEL)
+		if (there == 0 && logged > 0 && ft_passes_descriptors(w->message))
+			ft_send_again(w->fd, w->message, w->flags);
+		else if (logged > 0 && ft_kind_of(w->fd) == FT_CHANNEL)
 			ft_channel_write_again(w->fd, w->vector, w->count, there, (size_t)logged);
 		else if (logged > 0)
 			ft_connection_wrote(w->fd, w->vector, w->count, there, (size_t)logged);
@@ -112,6 +114,7 @@ static long channel_out(struct transfer *w)
 		if (mode == LOG_MODE_LIVE)
 			return w->call(w);
 		if (mode == LOG_MODE_RECORD) {
+			ft_passes_nothing_external(w->message);
 			if (ft_put_turn(LOG_CHANNEL_WRITE, (uint32_t)w->fd, (long)bytes, 0, d->channel, NULL, 0))
 				return output_after_record(w, bytes);
 			continue;
@@ -125,7 +128,9 @@ static long channel_out(struct transfer *w)
 		ft_done(e);
 		long result = output_result_again(w->fd, bytes);
 		int error = errno;
-		if (result > 0)
+		if (result > 0 && ft_passes_descriptors(w->message))
+			ft_send_again(w->fd, w->message, w->flags);
+		else if (result > 0)
 			ft_channel_write_again(w->fd, w->vector, w->count, 0, (size_t)result);
 		errno = error;
 		return result;

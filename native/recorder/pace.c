@@ -44,7 +44,7 @@ static bool may_go(const struct ft_thread *t, uint64_t stamp)
 {
 	uint64_t now_ns = ft_now_ns();
 	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++)
-		if (&ft_threads[i] != t && !lets_go(&ft_threads[i], t, (uint32_t)stamp, now_ns))
+		if (&ft_threads[i] != t && ft_is_here(&ft_threads[i]) && !lets_go(&ft_threads[i], t, (uint32_t)stamp, now_ns))
 			return false;
 	if (t == ft_me) { /* before it runs */
 		atomic_store(&ft_me->pace_stamp, (uint32_t)stamp);

@@ -70,12 +70,13 @@
 	X(time_t, time, (time_t *)) X(int, nanosleep, (const struct timespec *, struct timespec *)) \
 	X(int, clock_nanosleep, (clockid_t, int, const struct timespec *, struct timespec *)) \
 	X(ssize_t, getrandom, (void *, size_t, unsigned)) X(int, getentropy, (void *, size_t)) \
-	X(pid_t, getpid, (void)) X(pid_t, getppid, (void)) \
+	X(pid_t, getpid, (void)) X(pid_t, getppid, (void)) X(long, syscall, (long, ...)) \
 	X(int, getrusage, (__rusage_who_t, struct rusage *)) \
 	X(pid_t, fork, (void)) X(pid_t, waitpid, (pid_t, int *, int)) X(pid_t, wait3, (int *, int, struct rusage *)) \
 	X(pid_t, wait4, (pid_t, int *, int, struct rusage *)) \
 	X(int, sigaction, (int, const struct sigaction *, struct sigaction *)) \
-	X(int, pthread_sigmask, (int, const sigset_t *, sigset_t *)) \
+	X(int, pthread_sigmask, (int, const sigset_t *, sigset_t *)) X(int, sigsuspend, (const sigset_t *)) \
+	X(int, execve, (const char *, char *const *, char *const *)) X(int, execvpe, (const char *, char *const *, char *const *)) \
 	X(int, kill, (pid_t, int))
 
 struct ft_real {

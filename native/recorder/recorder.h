@@ -50,6 +50,7 @@ enum ft_activity {
 	FT_WAITS,     /* replay: waits for something else, see `over` */
 	FT_AT_END,    /* replay: its lane has nothing more */
 	FT_GONE,
+	FT_KILLED, /* with its process: nothing in the lane says where it ended, so it is not used again */
 };
 
 struct ft_thread;
@@ -57,6 +58,7 @@ typedef bool ft_over(const struct ft_thread *t, uint64_t argument); /* has come 
 
 struct ft_thread {
 	uint32_t lane;
+	_Atomic uint32_t process; /* the lane of its process's first thread */
 	uint64_t position; /* in the lane; what is before it is published, or consumed */
 	uint8_t *at;       /* where that is, or NULL: look it up */
 	uint64_t left;     /* bytes from `at` to the segment's end */
@@ -90,13 +92,45 @@ struct ft_thread {
 	_Atomic bool cancelled; /* replay: another thread has cancelled it; it happens where the log says, or at the end */
 	pthread_t self;
 	_Atomic uint64_t signals; /* pending for this thread, by number */
-	uint32_t uses; /* of this lane */
+	uint32_t uses; /* of this lane, so far: written by who claims it */
 } __attribute__((aligned(128))); /* no two threads share a line */
 
+/* A process is known by the lane of its first thread. */
+enum ft_process_state { FT_NO_PROCESS, FT_IS_FORKED /* its record is not there yet */, FT_IS_PROCESS, FT_WAS_PROCESS };
+enum { FT_SIGNALS = 65 };
+struct ft_process {
+	_Atomic uint32_t state;
+	_Atomic int32_t pid, told; /* in the kernel; what the application was told */
+	_Atomic uint32_t answer;   /* agreement.c */
+	_Atomic uint32_t sent[FT_SIGNALS], taken[FT_SIGNALS]; /* by processes of the application, by number */
+};
+
+/*
+ * What the processes of an application must agree on. Private, in place, until the first child is to be recorded; from
+ * then on it is one piece of shared memory under the same address in all of them (family.c), which CRIU saves with
+ * them. In a process that is alone nothing of this costs anything.
+ */
+struct ft_shared {
+	_Atomic uint32_t thread_count; /* lanes 0 … n-1 have been used */
+	_Atomic uint32_t ending;       /* the end of a replay is being made: nobody moves */
+	_Atomic uint32_t reporting;    /* somebody has found something wrong */
+	_Atomic uint32_t several;      /* a child has been recorded */
+	_Atomic uint32_t last_object;  /* of the shared ones */
+	_Atomic uint32_t question, question_kind, asker; /* agreement.c */
+	struct ft_process processes[FT_THREADS_MAX];
+	struct ft_thread threads[FT_THREADS_MAX];
+} __attribute__((aligned(4096)));
+
 extern __thread struct ft_thread *ft_me FT_TLS;
-extern struct ft_thread ft_threads[FT_THREADS_MAX];
-extern _Atomic uint32_t ft_thread_count; /* lanes 0 … n-1 have been used */
+extern struct ft_shared ft_shared;
+#define ft_threads (ft_shared.threads)
+#define ft_thread_count (ft_shared.thread_count)
 extern struct log_file ft_log;
+extern uint32_t ft_here; /* this process */
+static inline bool ft_is_here(const struct ft_thread *t)
+{
+	return atomic_load_explicit(&t->process, memory_order_relaxed) == ft_here;
+}
 extern _Atomic uint32_t ft_stop_requested; /* somebody wants the other threads to hold still */
 extern _Atomic uint64_t ft_solo_begun, ft_solo_done;
 
@@ -106,7 +140,7 @@ uint64_t ft_now_ns(void);
 uint64_t ft_ticks(void);
 long ft_syscall(long number, ...);
 void ft_write_line(const char *format, ...) __attribute__((format(printf, 1, 2))); /* to stderr, for a person */
-void ft_child_starts(uint32_t lane);
+
 
 static inline enum log_mode ft_mode_word(void)
 {
@@ -114,7 +148,9 @@ static inline enum log_mode ft_mode_word(void)
 }
 
 /* ending.c */
-extern _Atomic uint32_t ft_ending; /* the end of a replay is being made: nobody moves */
+#define ft_ending (ft_shared.ending)
+bool ft_all_still(bool settled); /* of this process */
+void ft_replay_is_over(void);
 void ft_run_again(struct ft_thread *t);
 /* False: the log has ended before. */
 bool ft_wait_until(struct ft_thread *t, ft_over *over, uint64_t argument);
@@ -125,6 +161,48 @@ void ft_replay_begins(void);
 void ft_replay_ends_if_all_still(bool settled);
 char ft_state_of(const struct ft_thread *t); /* by the kernel: R, S, D, t, T; S if nobody can say (no /proc) */
 void ft_replay_exits(void); /* the application ends, as it did when it was recorded */
+
+/* family.c */
+#define FT_NO_LANE UINT32_MAX
+void ft_processes_start(void);
+bool ft_may_record_child(void);
+/* Both are the same in a replay; the second is the first of the ids that channels get which the child inherits. */
+void ft_child_is_to_come(uint32_t lane, uint32_t first_object);
+uint32_t ft_channels_to_share(void); /* how many ids that takes */
+pid_t ft_fork(uint32_t lane); /* FT_NO_LANE: not recorded. The child comes back when its record is in the log */
+void ft_child_has_come(uint32_t lane, pid_t told, pid_t real);
+void ft_process_ends(void); /* this one */
+void ft_process_is_gone(uint32_t process, pid_t told); /* a child, which was reaped */
+bool ft_process_is_there(uint32_t process);
+bool ft_process_has_read_all(uint32_t process); /* replay: its lanes have nothing more */
+uint32_t ft_process_told(pid_t told); /* FT_NO_LANE: none of the recorded */
+bool ft_process_is_alone(void);
+uint32_t ft_processes_there(void);
+void ft_children_forget(void); /* process.c: a child has none */
+pid_t ft_pid_told(pid_t real);
+pid_t ft_real_pid(pid_t told);
+bool ft_has_other_threads(void);
+extern bool ft_is_outside; /* a child that is not recorded */
+void ft_outside_serves(void);
+void ft_stop_the_others(int number);
+
+/* start.c */
+bool ft_helper_starts(void);
+void ft_helper_hold(void); /* it does nothing until it is let go */
+void ft_helper_let_go(void);
+
+/* agreement.c */
+enum ft_question { FT_ARE_YOU_STILL, FT_ARE_YOU_SETTLED, FT_GO_LIVE };
+extern uint32_t ft_answered;
+void ft_answer_now(void);
+static inline void ft_answer(void)
+{
+	if (unlikely(atomic_load_explicit(&ft_shared.question, memory_order_acquire) != ft_answered))
+		ft_answer_now();
+}
+bool ft_others_may_be_still(bool settled);
+bool ft_others_agree(enum ft_question question);
+const char *ft_others_go_live(const char *(*mine)(void));
 
 /* solo.c */
 void ft_hold_still(struct ft_thread *t);
@@ -141,6 +219,7 @@ bool ft_only_kicked(struct ft_thread *t); /* recording: the call that was interr
 void ft_signals_replay(struct ft_thread *t, const struct log_event *event);
 void ft_signals_run_inside(struct ft_thread *t);
 void ft_signals_replay_inside(struct ft_thread *t);
+void ft_signals_go_live(void); /* those that other processes had sent, and that had not arrived when the log ended */
 
 /* Where every interposed call begins: the mode for this thread. LIVE also stands for "not recorded". */
 static inline enum log_mode ft_enter(void)
@@ -194,13 +273,17 @@ bool ft_put_call(uint8_t kind, uint32_t object, long result, int error, const vo
 bool ft_put_callv(uint8_t kind, uint32_t object, long result, int error, const struct iovec *payload, int count);
 /* A call that takes a turn on an object. One that gives something up (close, write to a pipe) is put before it is made. */
 bool ft_put_turn(uint8_t kind, uint32_t object, long result, int error, uint32_t turn, const void *payload, size_t bytes);
+bool ft_put_turnv(uint8_t kind, uint32_t object, long result, int error, uint32_t turn, const struct iovec *payload, int count);
 /* Around a put and what must be done before the next thread's turn on the same object. */
 void ft_turn_begin(uint32_t object);
 void ft_turn_end(uint32_t object);
+void ft_turn_keep(struct ft_thread *t); /* the turn ends with the thread's next call, before anything else */
 void ft_lost(enum log_loss why); /* the recording ends here; the application goes on */
 void ft_lane_begin(struct ft_thread *t, uint32_t lane);
 uint32_t ft_lane_new(void); /* UINT32_MAX: none is free */
 void ft_lane_claim(uint32_t lane); /* its thread is about to be made */
+void ft_lane_give_back(uint32_t lane); /* and was not */
+bool ft_lane_await(uint32_t lane, uint32_t uses); /* replay: until it is free, after so many uses. False: the log has ended */
 void ft_lane_end(struct ft_thread *t);
 bool ft_thread_ends(struct ft_thread *t);
 
@@ -257,7 +340,8 @@ _Noreturn void ft_other_build(void);
 extern pid_t ft_told_pid; /* of a child that a replay has made again: what its parent was told, or 0 */
 
 /* live.c */
-const char *ft_go_live(void); /* NULL, or why this process must not go on */
+const char *ft_go_live(void); /* all processes. NULL, or why they must not go on */
+const char *ft_process_goes_live(void); /* this one */
 void ft_clocks_go_live(void);
 
 /* objects.c */
@@ -266,13 +350,17 @@ struct ft_object {
 	_Atomic uint32_t owner; /* lane + 1 of the last to acquire it */
 	_Atomic uint32_t busy;  /* somebody is taking a version, or does what must be over before the next takes his */
 } __attribute__((aligned(64))); /* locks of different threads do not share a line; untouched ones cost nothing */
-extern struct ft_object ft_objects[LOG_OBJECTS_MAX];
+/* The last ones are of what several processes share: in memory that they share too. */
+enum { FT_SHARED_OBJECTS = 8192, FT_OWN_OBJECTS = LOG_OBJECTS_MAX - FT_SHARED_OBJECTS };
+extern struct ft_object ft_objects[LOG_OBJECTS_MAX] __attribute__((aligned(4096)));
 uint32_t ft_object_new(void); /* 0: this is a replay, in which it is learnt from the log */
 void ft_object_learn(uint32_t id);
 uint32_t ft_object_known(const void *address); /* 0: it has no id yet */
 uint32_t ft_object_of(const void *address); /* gives it an id if it has none; 0 as above */
 bool ft_object_is(const void *address, uint32_t id); /* learns it, or says that it is another */
 void ft_object_forget(const void *address);
+void ft_objects_are_shared(void);
+void ft_object_is_shared(const void *address); /* by processes, on purpose: then the recording is lost at its first use */
 
 /* locks.c */
 extern bool ft_elides; /* the last owner's acquisitions are only counted: elided.c */
@@ -288,6 +376,7 @@ enum ft_kind {
 	FT_CHANNEL,  /* pipe, eventfd, socket pair: bytes from the log, and executed */
 	FT_EPOLL,
 	FT_FILE,     /* executed */
+	FT_PASSED,   /* came through a channel, and nobody knows what it is: using it ends the recording */
 };
 struct ft_descriptor {
 	uint8_t kind;
@@ -295,7 +384,7 @@ struct ft_descriptor {
 	bool watched;      /* in an epoll set */
 	bool eventfd;
 	bool nonblocking;
-	uint32_t channel;  /* object id */
+	uint32_t channel;  /* object id; also of a listener that several processes have */
 	bool side;         /* which end */
 	int32_t epoll;
 	uint32_t events;
@@ -307,6 +396,7 @@ struct ft_descriptor {
 	uint8_t address[128]; /* a listener's, to make it anew */
 };
 extern struct ft_descriptor ft_descriptors[FT_DESCRIPTORS_MAX];
+extern int ft_descriptor_highest; /* that was ever of a kind */
 static inline struct ft_descriptor *ft_descriptor(int fd)
 {
 	static struct ft_descriptor none;
@@ -328,6 +418,8 @@ int ft_move(int from, int to); /* replay: an executed call's descriptor gets the
 /* channels.c, backlog.c */
 void ft_channel_settle(int fd, bool closes);
 void ft_backlogs_flush(void);
+void ft_backlog_rename(uint32_t channel, uint32_t to);
+void ft_backlogs_forget(void);
 
 /* checksum.c */
 uint32_t ft_checksum(const void *bytes, size_t count);

@@ -58,6 +58,8 @@ static const struct log_event *coming(struct ft_thread *t, const void *lock)
 {
 	ft_replay_begins();
 	for (;;) {
+		if (ft_mode_word() != LOG_MODE_REPLAY)
+			return NULL;
 		const struct log_event *e = ft_peek(t);
 		if (e == NULL) {
 			ft_wait_for_the_end(t, lock);

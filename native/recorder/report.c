@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <sys/syscall.h>
 
-static _Atomic uint32_t reporting;
-
 static void add(struct ft_text *text, const char *format, ...)
 {
 	va_list arguments;
@@ -41,7 +39,7 @@ void ft_report_publish(const struct ft_text *text, enum log_outcome outcome)
 /* Only the first to find something wrong reports; the others wait for the end. */
 static struct ft_text report_of(const char *outcome)
 {
-	if (atomic_exchange(&reporting, 1) != 0)
+	if (atomic_exchange(&ft_shared.reporting, 1) != 0)
 		for (;;)
 			ft_syscall(SYS_pause);
 	struct ft_text text = {.at = ft_log.report->text};
@@ -53,8 +51,11 @@ static _Noreturn void stop(const struct ft_text *text, enum log_outcome outcome,
 {
 	ft_report_publish(text, outcome);
 	/* Whoever waits for the report ends this process, after its sockets were made silent: an exit would speak to clients. */
-	if (ft_connections_wanted())
+	if (ft_connections_wanted()) {
+		ft_stop_the_others(SIGSTOP);
 		ft_syscall(SYS_kill, ft_syscall(SYS_getpid), (long)SIGSTOP);
+	}
+	ft_stop_the_others(SIGKILL);
 	atomic_store(&ft_log.header->mode, LOG_MODE_STOPPED);
 	ft_write_line("ftrec: replay stopped:\n%.*s", (int)text->bytes, text->at);
 	ft_syscall(SYS_exit_group, status);
@@ -102,12 +103,14 @@ void ft_other_build(void)
 
 static void add_threads(struct ft_text *text)
 {
-	static const char *const names[] = {"runs", "in-call", "at-turn", "waits", "at-end", "gone"};
+	static const char *const names[] = {"runs", "in-call", "at-turn", "waits", "at-end", "gone", "killed"};
 	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++) {
 		struct ft_thread *t = &ft_threads[i];
 		uint64_t head = atomic_load(&ft_log.lanes[i].head);
 		add(text, "thread=%u %s position=%llu end=%llu", i, names[atomic_load(&t->activity)],
 		    (unsigned long long)t->position, (unsigned long long)head);
+		if (atomic_load(&ft_shared.several))
+			add(text, " process=%u", atomic_load(&t->process));
 		if (atomic_load(&t->activity) == FT_AT_TURN) {
 			uint32_t object = atomic_load(&t->turn_object);
 			add(text, " object=%u version=%u of=%u", object, atomic_load(&ft_objects[object].version),

@@ -8,7 +8,10 @@
 #include <sys/syscall.h>
 #include <ucontext.h>
 
-enum { SIGNALS = 65, KICK_SIGNAL = 61 };
+enum { SIGNALS = FT_SIGNALS, KICK_SIGNAL = 61, SLEEP_SUSPENDED = 16 /* beside those of clocks.c */ };
+
+/* In the mask of pending signals, so that a call has one thing to look at: no signal of the application has this number. */
+static const uint64_t TURN_KEPT = 1ull << (KICK_SIGNAL - 1);
 
 static struct sigaction wanted[SIGNALS];
 static siginfo_t last_info[SIGNALS];
@@ -38,6 +41,40 @@ static void arrived(int number, siginfo_t *info, void *context)
 	atomic_fetch_or(&t->signals, 1ull << (number - 1));
 }
 
+/* With several processes: how many of this number they had sent to this one, so that a replay lets them come before. */
+struct came {
+	siginfo_t info;
+	uint32_t sent;
+};
+
+static bool put_signal(struct ft_thread *t, int number, bool inside)
+{
+	struct ft_process *p = &ft_shared.processes[ft_here];
+	(void)t;
+	if (!atomic_load(&ft_shared.several))
+		return ft_put_call(LOG_SIGNAL, (uint32_t)number, inside, 0, &last_info[number], sizeof(siginfo_t));
+	struct came came = {.info = last_info[number], .sent = atomic_load(&p->sent[number])};
+	if (!ft_put_call(LOG_SIGNAL, (uint32_t)number, inside, 0, &came, sizeof came))
+		return false;
+	atomic_store(&p->taken[number], came.sent);
+	return true;
+}
+
+static bool was_sent(const struct ft_thread *t, uint64_t argument)
+{
+	(void)t;
+	uint32_t number = (uint32_t)(argument >> 32);
+	return (int32_t)(atomic_load(&ft_shared.processes[ft_here].sent[number]) - (uint32_t)argument) >= 0;
+}
+
+void ft_signals_go_live(void)
+{
+	struct ft_process *p = &ft_shared.processes[ft_here];
+	for (int number = 1; atomic_load(&ft_shared.several) && number < SIGNALS; number++)
+		if (atomic_exchange(&p->taken[number], atomic_load(&p->sent[number])) != atomic_load(&p->sent[number]))
+			ft_syscall(SYS_kill, ft_syscall(SYS_getpid), (long)number);
+}
+
 /* `inside`: before an interrupted output returns, after what became of it was recorded. */
 static void run_pending(struct ft_thread *t, bool inside)
 {
@@ -48,7 +85,7 @@ static void run_pending(struct ft_thread *t, bool inside)
 	uint64_t pending;
 	while ((pending = atomic_load(&t->signals)) != 0) {
 		int number = __builtin_ctzll(pending) + 1;
-		if (mode == LOG_MODE_RECORD && !ft_put_call(LOG_SIGNAL, (uint32_t)number, inside, 0, &last_info[number], sizeof(siginfo_t)))
+		if (mode == LOG_MODE_RECORD && !put_signal(t, number, inside))
 			break;
 		atomic_fetch_and(&t->signals, ~(1ull << (number - 1)));
 		run_handler(number, &last_info[number]);
@@ -56,8 +93,26 @@ static void run_pending(struct ft_thread *t, bool inside)
 	errno = error;
 }
 
-void ft_signals_run(struct ft_thread *t) { run_pending(t, false); }
-void ft_signals_run_inside(struct ft_thread *t) { run_pending(t, true); }
+/* Until the thread's next call; see ft_turn_keep(). */
+static void let_turn_go(struct ft_thread *t)
+{
+	if (atomic_fetch_and(&t->signals, ~TURN_KEPT) & TURN_KEPT)
+		ft_turn_end(t->holds_turn - 1);
+}
+
+void ft_turn_keep(struct ft_thread *t) { atomic_fetch_or(&t->signals, TURN_KEPT); }
+
+void ft_signals_run(struct ft_thread *t)
+{
+	let_turn_go(t);
+	run_pending(t, false);
+}
+
+void ft_signals_run_inside(struct ft_thread *t)
+{
+	let_turn_go(t);
+	run_pending(t, true);
+}
 
 /* The helper kicks a thread that has a signal, which may have left its call meanwhile, and be in another one. */
 bool ft_only_kicked(struct ft_thread *t)
@@ -73,6 +128,13 @@ void ft_signals_replay(struct ft_thread *t, const struct log_event *e)
 		ft_corrupt("a signal that does not exist");
 	if (e->payload_bytes >= sizeof info)
 		memcpy(&info, e->payload, sizeof info);
+	if (e->payload_bytes >= sizeof(struct came)) {
+		struct came came;
+		memcpy(&came, e->payload, sizeof came);
+		if (!ft_wait_until(t, was_sent, (uint64_t)number << 32 | came.sent))
+			return;
+		atomic_store(&ft_shared.processes[ft_here].taken[number], came.sent);
+	}
 	ft_done(e);
 	atomic_fetch_and(&t->signals, ~(1ull << (number - 1)));
 	int error = errno;
@@ -94,7 +156,7 @@ void ft_signals_kick(void)
 {
 	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++) {
 		struct ft_thread *t = &ft_threads[i];
-		if (atomic_load(&t->signals) != 0 && atomic_load(&t->activity) == FT_IN_REAL && atomic_load(&t->condition) == NULL)
+		if (ft_is_here(t) && atomic_load(&t->signals) != 0 && atomic_load(&t->activity) == FT_IN_REAL && atomic_load(&t->condition) == NULL)
 			ft_syscall(SYS_tgkill, ft_syscall(SYS_getpid), (long)atomic_load(&t->kernel_tid), (long)KICK_SIGNAL);
 	}
 }
@@ -133,6 +195,31 @@ FT_PUBLIC sighandler_t signal(int number, sighandler_t handler)
 {
 	struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART}, before;
 	return sigaction(number, &action, &before) == 0 ? before.sa_handler : SIG_ERR;
+}
+
+/* The handlers run before it returns. Without one it was only kicked. */
+FT_PUBLIC int sigsuspend(const sigset_t *mask)
+{
+	sigset_t mine = *mask;
+	sigdelset(&mine, KICK_SIGNAL);
+	FT_CALL {
+		if (mode == LOG_MODE_LIVE)
+			return REAL(sigsuspend)(&mine);
+		if (mode == LOG_MODE_REPLAY) {
+			const struct log_event *e = ft_take(LOG_SLEEP, SLEEP_SUSPENDED);
+			if (e != NULL)
+				return (int)ft_result(e);
+			continue;
+		}
+		ft_real_begin();
+		REAL(sigsuspend)(&mine);
+		bool has_come = atomic_load(&ft_me->signals) != 0;
+		ft_real_end();
+		if (has_come && ft_put_call(LOG_SLEEP, SLEEP_SUSPENDED, -1, EINTR, NULL, 0)) {
+			errno = EINTR;
+			return -1;
+		}
+	}
 }
 
 FT_PUBLIC int pthread_sigmask(int how, const sigset_t *set, sigset_t *before)

@@ -139,8 +139,41 @@ static int accept_one(int fd, struct sockaddr_storage *from, socklen_t *from_byt
 	}
 }
 
+/*
+ * Of a listener that several processes have: what they do with memory that they share between their accept and their next
+ * call (nginx counts its connections there) happens in the order of their turns.
+ */
+static void take_turn(int fd)
+{
+	uint32_t object = ft_descriptor(fd)->channel;
+	if (likely(object < FT_OWN_OBJECTS))
+		return;
+	FT_CALL {
+		if (mode == LOG_MODE_LIVE)
+			return;
+		if (mode == LOG_MODE_RECORD) {
+			ft_turn_begin(object);
+			bool done = ft_put_turn(LOG_TURN_CALL, (uint32_t)fd, 0, 0, object, NULL, 0);
+			if (!done)
+				ft_turn_end(object);
+			if (done)
+				break;
+			continue;
+		}
+		const struct log_event *e = ft_take(LOG_TURN_CALL, (uint32_t)fd);
+		if (e == NULL)
+			continue;
+		ft_turn_begin(object);
+		ft_done(e);
+		break;
+	}
+	ft_turn_keep(ft_me);
+}
+
 static int accepted(int fd, struct sockaddr *address, socklen_t *bytes, int flags)
 {
+	if (unlikely(ft_is_outside) && ft_is_external(fd))
+		ft_outside_serves();
 	if (ft_me == NULL || !ft_is_external(fd))
 		return REAL(accept4)(fd, address, bytes, flags);
 	FT_CALL {
@@ -164,6 +197,7 @@ static int accepted(int fd, struct sockaddr *address, socklen_t *bytes, int flag
 				if (result >= 0) {
 					external(result, ft_descriptor(fd)->domain);
 					tell_address(&from, from_bytes, address, bytes);
+					take_turn(fd);
 				}
 				errno = error;
 				return result;
@@ -180,7 +214,11 @@ static int accepted(int fd, struct sockaddr *address, socklen_t *bytes, int flag
 			accepted_again(e->call.result, e);
 			answer_address(e, address, bytes);
 		}
-		return (int)ft_result(e);
+		int result = (int)ft_result(e), error = errno;
+		if (result >= 0)
+			take_turn(fd);
+		errno = error;
+		return result;
 	}
 }
 
@@ -234,6 +272,9 @@ FT_PUBLIC int listen(int fd, int backlog)
 	if (ft_me != NULL && d->kind == FT_SOCKET) {
 		d->kind = FT_LISTENER;
 		d->backlog = backlog;
+		/* What stands for it becomes the listener when the log has ended, for all processes that have inherited it. */
+		if (d->placeholder)
+			ft_move(REAL(socket)(d->domain, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), fd);
 	}
 	PLAIN_CALL(fd, REAL(listen)(fd, backlog));
 }

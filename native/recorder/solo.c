@@ -49,7 +49,7 @@ static void let_run(void)
 static const struct ft_thread *who_runs(const struct ft_thread *t)
 {
 	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++)
-		if (i != t->lane && atomic_load(&ft_threads[i].activity) == FT_RUNS)
+		if (i != t->lane && ft_is_here(&ft_threads[i]) && atomic_load(&ft_threads[i].activity) == FT_RUNS)
 			return &ft_threads[i];
 	return NULL;
 }
@@ -113,7 +113,7 @@ static bool stop_others(struct ft_thread *t)
 
 void ft_solo_after_wait(struct ft_thread *t, bool timer_is_due)
 {
-	if (!timer_is_due || atomic_load(&ft_thread_count) < 2 || (atomic_load(&ft_log.header->flags) & LOG_FLAG_NO_SOLO))
+	if (!timer_is_due || atomic_load(&ft_thread_count) < 2 || (atomic_load(&ft_shared.several) && !ft_has_other_threads()) || (atomic_load(&ft_log.header->flags) & LOG_FLAG_NO_SOLO))
 		return;
 	int error = errno;
 	if (stop_others(t)) {
@@ -144,6 +144,8 @@ void ft_solo_reset(void)
 	bool recording = atomic_load(&ft_log.header->after_replay) == LOG_MODE_RECORD;
 	uint32_t holder = 0;
 	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++) {
+		if (!ft_is_here(&ft_threads[i]))
+			continue;
 		if (recording && ft_threads[i].in_solo && atomic_load(&ft_threads[i].activity) != FT_GONE)
 			holder = i + 1;
 		else
@@ -191,7 +193,7 @@ static bool others_have_arrived(const struct ft_thread *t, uint64_t section)
 	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++) {
 		const struct ft_thread *other = &ft_threads[i];
 		enum ft_activity activity = atomic_load(&other->activity);
-		if (i != t->lane && (activity != FT_AT_END || ft_is_wanted(other)) && activity != FT_GONE &&
+		if (i != t->lane && ft_is_here(other) && (activity != FT_AT_END || ft_is_wanted(other)) && activity != FT_GONE &&
 		    atomic_load(&other->solo_reached) < (uint32_t)section &&
 		    !(activity == FT_IN_REAL && ft_stands_before(other, section) && atomic_load(&other->activity) == FT_IN_REAL))
 			return false;

@@ -18,8 +18,6 @@
 enum { HELPER_NS = 5000000, SETTLED_ROUNDS = 20, /* a thread in a real call may only have to be scheduled */ STALL_NS_DEFAULT = 2000000000, KICK_SIGNAL = 61, OUTSIDERS_MAX = 8 };
 
 __thread struct ft_thread *ft_me FT_TLS;
-struct ft_thread ft_threads[FT_THREADS_MAX];
-_Atomic uint32_t ft_thread_count;
 struct log_file ft_log;
 
 static struct log_build build;
@@ -55,7 +53,7 @@ long ft_syscall(long number, ...)
 	for (int i = 0; i < 6; i++)
 		arguments[i] = va_arg(a, long);
 	va_end(a);
-	return syscall(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
+	return REAL(syscall)(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
 }
 
 void ft_write_line(const char *format, ...)
@@ -109,7 +107,7 @@ static void kick(void)
 {
 	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++) {
 		struct ft_thread *t = &ft_threads[i];
-		if (atomic_load(&t->activity) != FT_IN_REAL)
+		if (!ft_is_here(t) || atomic_load(&t->activity) != FT_IN_REAL)
 			continue;
 		pthread_cond_t *condition = atomic_load(&t->condition);
 		if (condition != NULL)
@@ -134,6 +132,7 @@ static void watch_replay(void)
 	uint64_t now = ft_now_ns(), seen = events_so_far();
 	ft_replay_begins();
 	kick();
+	ft_answer();
 	if (seen != events || since_ns == 0) {
 		events = seen;
 		since_ns = now;
@@ -148,6 +147,17 @@ static void watch_replay(void)
 		ft_stalled();
 }
 
+static _Atomic uint32_t helper_works;
+
+/* A fork must not find it in the middle of something. */
+void ft_helper_hold(void)
+{
+	while (atomic_exchange(&helper_works, 1) != 0)
+		ft_syscall(SYS_sched_yield);
+}
+
+void ft_helper_let_go(void) { atomic_store(&helper_works, 0); }
+
 static void *helper(void *unused)
 {
 	struct timespec nap = {0, HELPER_NS};
@@ -155,6 +165,8 @@ static void *helper(void *unused)
 	atomic_store(&helper_tid, (int32_t)ft_syscall(SYS_gettid));
 	for (;;) {
 		ft_syscall(SYS_nanosleep, &nap, NULL);
+		if (atomic_exchange(&helper_works, 1) != 0)
+			continue;
 		ft_backlogs_flush();
 		if (ft_mode_word() == LOG_MODE_REPLAY)
 			watch_replay();
@@ -163,6 +175,7 @@ static void *helper(void *unused)
 			ft_signals_kick();
 			ft_connections_tick();
 		}
+		ft_helper_let_go();
 	}
 	return NULL;
 }
@@ -196,6 +209,8 @@ static int start_helper(void)
 	REAL(pthread_sigmask)(SIG_SETMASK, &before, NULL);
 	return failed;
 }
+
+bool ft_helper_starts(void) { return start_helper() == 0; }
 
 /* ---- the start */
 
@@ -269,6 +284,7 @@ __attribute__((constructor)) static void start(void)
 	ft_elides = atomic_load(&ft_log.header->flags) & LOG_FLAG_ELIDE;
 	check_build();
 	forget_image_before();
+	ft_processes_start();
 	ft_connections_start(getenv("FTREC_LIVE"));
 	if (ft_mode_word() == LOG_MODE_RECORD)
 		measure_ticks();
@@ -283,6 +299,6 @@ __attribute__((constructor)) static void start(void)
 
 __attribute__((destructor)) static void end(void)
 {
-	if (ft_me != NULL && ft_thread_ends(ft_me))
-		ft_replay_exits();
+	if (ft_me != NULL)
+		ft_process_ends();
 }

@@ -29,6 +29,12 @@ void ft_channel_drain(int fd);
 int64_t ft_channel_worth(const struct ft_descriptor *d, const void *bytes, long result);
 void ft_channel_write_again(int fd, const struct iovec *vector, int count, size_t from, size_t to);
 
+/* passing.c: messages through channels, with descriptors */
+long ft_channel_receive(int fd, struct msghdr *message, int flags);
+bool ft_passes_descriptors(const struct msghdr *message);
+void ft_passes_nothing_external(const struct msghdr *message); /* or the recording is lost */
+void ft_send_again(int fd, const struct msghdr *message, int flags);
+
 /* backlog.c */
 size_t ft_backlog_write(int fd, const uint8_t *bytes, size_t count); /* how much was written or kept */
 void ft_backlog_flush(int fd); /* into the channel that is read here */
@@ -36,6 +42,10 @@ bool ft_backlog_is_empty(int fd); /* of the channel that is written to here */
 
 static inline bool ft_is_recorded(int fd)
 {
+	if (unlikely(ft_is_outside) && ft_kind_of(fd) == FT_SOCKET)
+		ft_outside_serves();
+	if (unlikely(ft_kind_of(fd) == FT_PASSED) && ft_mode_word() == LOG_MODE_RECORD)
+		ft_lost(LOG_LOSS_DESCRIPTOR);
 	return ft_me != NULL && (ft_is_external(fd) || ft_kind_of(fd) == FT_CHANNEL);
 }
 

@@ -80,12 +80,6 @@ static int create_on(uint32_t lane, pthread_t *out, const pthread_attr_t *attrib
 	return failed;
 }
 
-static bool is_gone(const struct ft_thread *t, uint64_t lane)
-{
-	(void)t;
-	return atomic_load(&ft_threads[lane].activity) == FT_GONE;
-}
-
 FT_PUBLIC int pthread_create(pthread_t *out, const pthread_attr_t *attributes, void *(*function)(void *), void *argument)
 {
 	if (!IS_RECORDED || !make_end_key())
@@ -99,9 +93,9 @@ FT_PUBLIC int pthread_create(pthread_t *out, const pthread_attr_t *attributes, v
 				ft_lost(LOG_LOSS_LANES);
 				continue;
 			}
-			if (ft_put_sync(LOG_THREAD_CREATE, lane, FT_NO_TURN, 0))
+			if (ft_put_sync(LOG_THREAD_CREATE, lane, FT_NO_TURN, (int32_t)ft_threads[lane].uses - 1))
 				return create_on(lane, out, attributes, function, argument);
-			atomic_store(&ft_threads[lane].activity, FT_GONE);
+			ft_lane_give_back(lane);
 			continue;
 		}
 		const struct log_event *e = ft_take(LOG_THREAD_CREATE, FT_ANY);
@@ -110,7 +104,7 @@ FT_PUBLIC int pthread_create(pthread_t *out, const pthread_attr_t *attributes, v
 		uint32_t lane = e->record.object;
 		if (lane == 0 || lane >= ft_log.lane_count)
 			ft_corrupt("a thread on a lane that does not exist");
-		if (!ft_wait_until(ft_me, is_gone, lane))
+		if (!ft_lane_await(lane, (uint32_t)e->sync.result))
 			continue;
 		ft_lane_claim(lane);
 		ft_done(e);
@@ -122,7 +116,7 @@ FT_PUBLIC int pthread_create(pthread_t *out, const pthread_attr_t *attributes, v
 static struct ft_thread *lane_of(pthread_t thread)
 {
 	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++)
-		if (atomic_load(&ft_threads[i].activity) != FT_GONE && pthread_equal(ft_threads[i].self, thread))
+		if (ft_is_here(&ft_threads[i]) && atomic_load(&ft_threads[i].activity) != FT_GONE && pthread_equal(ft_threads[i].self, thread))
 			return &ft_threads[i];
 	return NULL;
 }
@@ -169,6 +163,8 @@ FT_PUBLIC int sem_init(sem_t *semaphore, int shared, unsigned value)
 {
 	if (IS_RECORDED)
 		ft_object_forget(semaphore);
+	if (IS_RECORDED && shared != 0)
+		ft_object_is_shared(semaphore);
 	return REAL(sem_init)(semaphore, shared, value);
 }
 

@@ -20,6 +20,7 @@ import {
   type ProcessFacts,
   parentOf,
   parseOddMappings,
+  parseSharedMappings,
   parseStatus,
   parseSysvipc,
   type WorkloadFacts,
@@ -286,6 +287,8 @@ const process: ProcessFacts = {
   pid: 500,
   inside: 1,
   comm: "app",
+  program: "/usr/bin/app",
+  threads: 1,
   parent: 400,
   tracer: 0,
   rssBytes: 4096,
@@ -294,6 +297,7 @@ const process: ProcessFacts = {
   descriptors: [],
   oddMappings: [],
   runtime: "glibc",
+  sharedMappings: [],
 };
 const workload: WorkloadFacts = {
   initPid: 500,
@@ -353,14 +357,23 @@ describe("a workload", () => {
     expect(withProcess({ inTree: false })).toEqual(["warning process-tree"]);
   });
 
-  it("is recorded only if it is one process; docker exec does not count", () => {
+  it("is recorded with its forked children, if nothing else ties them together; docker exec does not count", () => {
     const among = (...others: Partial<ProcessFacts>[]) => {
       const processes = [process, ...others.map((other) => ({ ...process, ...other }))];
       return bad(recordingChecks({ ...workload, processes }, "alpha"));
     };
     expect(among()).toEqual([]);
     expect(among({ pid: 501, inTree: false })).toEqual([]);
-    expect(among({ pid: 501 })).toEqual(["failed recording"]);
+    expect(among({ pid: 501, parent: 500 })).toEqual([]);
+    const program = "/usr/bin/other";
+    expect(among({ pid: 501, parent: 500, program })).toEqual(["failed recording"]);
+    const threaded = { ...process, pid: 501, parent: 500, threads: 2 };
+    expect(among(threaded)).toEqual([]);
+    expect(among(threaded, { pid: 502, parent: 501 })).toEqual(["failed recording"]);
+    const sharedMappings = ["/dev/shm/x"];
+    expect(among({ pid: 501, parent: 500, sharedMappings })).toEqual([]);
+    const both = { sharedMappings };
+    expect(among({ pid: 501, ...both }, { pid: 502, ...both })).toEqual(["failed recording"]);
   });
 
   it.each<[Runtime, RegExp]>([
@@ -473,9 +486,11 @@ TCP       2304      0     409   no     192   yes  kernel
   });
 
   it("/proc/PID/status, stat, maps and /proc/sysvipc", () => {
-    const status = "Name:\tredis\nPPid:\t7\nTracerPid:\t9\nNSpid:\t500\t1\nVmRSS:\t  12 kB\n";
+    const status =
+      "Name:\tredis\nPPid:\t7\nTracerPid:\t9\nNSpid:\t500\t1\nVmRSS:\t  12 kB\nThreads:\t3\n";
     expect(parseStatus(status)).toEqual({
       comm: "redis",
+      threads: 3,
       parent: 7,
       tracer: 9,
       inside: 1,
@@ -493,6 +508,13 @@ TCP       2304      0     409   no     192   yes  kernel
         ]),
       ),
     ]).toEqual([2, 3, 4]);
+    expect(
+      parseSharedMappings(`7f00-7f01 rw-s 00000000 00:01 5 /dev/zero (deleted)
+7f01-7f02 rw-s 00000000 00:01 5                  /dev/shm/x y
+7f02-7f03 r--s 00000000 00:01 5                  /dev/shm/z
+7f03-7f04 rw-p 00000000 08:01 5                  /usr/lib/libc.so.6
+`),
+    ).toEqual(["/dev/shm/x y"]);
     expect(
       parseOddMappings(`7f00-7f01 rw-s 00000000 00:01 5 /SYSV00000000 (deleted)
 7f01-7f02 rw-s 00000000 00:01 5                  anon_inode:[io_uring]

@@ -35,11 +35,11 @@ export function workloadChecks(facts: WorkloadFacts, host: string): CheckResult[
 }
 
 /**
- * Mode hybrid is for programs that use glibc, and for one process: what children do is not recorded yet, so a replay of
- * them would be another history.
+ * Mode hybrid is for programs that use glibc. Of several processes those are recorded that were forked by one with a
+ * single thread; see docs/recorder.md.
  */
 export function recordingChecks(facts: WorkloadFacts, host: string): CheckResult[] {
-  return results("recording", host, recordingFindings(facts), "the application is one process");
+  return results("recording", host, recordingFindings(facts), "all its processes can be recorded");
 }
 
 /** With `mode: auto` nothing fails for want of recording; what would stand in its way is said. */
@@ -350,18 +350,31 @@ const RECORDING_REMEDY =
 
 function recordingFindings(facts: WorkloadFacts): Finding[] {
   const inTree = facts.processes.filter((process) => process.inTree);
-  const found = inTree.flatMap((process) => {
+  const first = inTree.find((process) => process.pid === facts.initPid) ?? inTree[0];
+  const findings = inTree.flatMap((process) => {
     const why = unrecordable(process.runtime);
     return why === undefined ? [] : [failed(`${named(process)} ${why}`, RECORDING_REMEDY)];
   });
-  if (inTree.length <= 1) return found;
-  return [
-    ...found,
-    failed(
-      `${inTree.length} processes (${some(inTree.map(named))}): mode hybrid records applications of one process only`,
-      "Use mode checkpoint, or let the container run one process.",
-    ),
-  ];
+  if (inTree.length <= 1 || first === undefined) return findings;
+  const remedy = "Use mode checkpoint.";
+  const others = inTree.filter((process) => process.program !== first.program);
+  const children = new Set(inTree.map((process) => process.parent));
+  const threaded = inTree.filter((process) => process.threads > 1 && children.has(process.pid));
+  const sharing = inTree.filter((process) => process.sharedMappings.length > 0);
+  const paths = new Set(sharing.flatMap((process) => process.sharedMappings));
+  if (others.length > 0) {
+    const what = `${some(others.map(named))}: not the first process's program`;
+    findings.push(failed(`${what}; mode hybrid records no children that run another one`, remedy));
+  }
+  if (threaded.length > 0) {
+    const what = `${some(threaded.map(named))}: has several threads and children`;
+    findings.push(failed(`${what}; mode hybrid records no children of such a process`, remedy));
+  }
+  if (sharing.length > 1) {
+    const what = `${some(sharing.map(named))}: share memory (${some([...paths])})`;
+    findings.push(failed(`${what}; mode hybrid records nobody's turns on it`, remedy));
+  }
+  return findings;
 }
 
 function ptraceFindings(processes: ProcessFacts[]): Finding[] {

@@ -34,6 +34,9 @@ export interface ProcessFacts {
   /** In the container. */
   inside: number;
   comm: string;
+  /** The program's file; empty if it cannot be read. */
+  program: string;
+  threads: number;
   parent: number;
   tracer: number;
   rssBytes: number;
@@ -45,6 +48,8 @@ export interface ProcessFacts {
   /** Paths of its mappings that are not ordinary files. */
   oddMappings: string[];
   runtime: Runtime;
+  /** Paths of what it may write to and others see: files, /dev/shm, memfd. Not memory without a name. */
+  sharedMappings: string[];
 }
 
 export interface IpcFacts {
@@ -171,24 +176,31 @@ async function gatherProcess(
   if (status === "") return undefined;
   const own = await namespacesOf(pid);
   const maps = await readTable(`/proc/${pid}/maps`);
+  const values = parseStatus(status);
+  // A recorder that is there already has a thread of its own.
+  const threads = values.threads - (maps.includes("/libftrec.so") ? 1 : 0);
   return {
     pid,
-    ...parseStatus(status),
+    program: await linkOr(`/proc/${pid}/exe`),
+    ...values,
+    threads,
     inTree,
     foreignNamespaces: NAMESPACES.filter((_name, i) => own[i] !== "" && own[i] !== home[i]),
     descriptors: await gatherDescriptors(pid),
     oddMappings: parseOddMappings(maps),
     runtime: await runtimeOf(`/proc/${pid}/exe`, maps),
+    sharedMappings: parseSharedMappings(maps),
   };
 }
 
 export function parseStatus(
   status: string,
-): Pick<ProcessFacts, "inside" | "comm" | "parent" | "tracer" | "rssBytes"> {
+): Pick<ProcessFacts, "inside" | "comm" | "threads" | "parent" | "tracer" | "rssBytes"> {
   const field = (name: string) => new RegExp(`^${name}:\\s*(.*)$`, "m").exec(status)?.[1] ?? "";
   return {
     inside: namespacePids(status).at(-1) ?? 0,
     comm: field("Name"),
+    threads: Number(field("Threads")) || 1,
     parent: Number(field("PPid")),
     tracer: Number(field("TracerPid")),
     rssBytes: (Number.parseInt(field("VmRSS"), 10) || 0) * 1024,
@@ -216,6 +228,16 @@ export function parseOddMappings(maps: string): string[] {
     if (/^(anon_inode:|\/dev\/(?!shm\/|zero)|\/SYSV|\/secretmem)/.test(path)) odd.add(path);
   }
   return [...odd];
+}
+
+export function parseSharedMappings(maps: string): string[] {
+  const shared = new Set<string>();
+  for (const line of maps.split("\n")) {
+    const [, access = "", , , , ...path] = line.split(/\s+/);
+    if (!/^.w.s/.test(access) || path.join(" ").startsWith("/dev/zero")) continue;
+    shared.add(path.join(" "));
+  }
+  return [...shared];
 }
 
 const GONE = new Set(["ENOENT", "ESRCH", "EACCES", "EINVAL", "ENOTDIR"]);

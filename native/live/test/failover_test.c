@@ -277,7 +277,7 @@ static bool restore_sockets(int *fds)
 		name_claim(&claims[count], &stage->before[i], fds[i]);
 		numbers[count++] = i;
 	}
-	if (live_take(&live, "checkpoint", claims, count, regenerate, numbers, 5000) != 0)
+	if (live_take(&live, "checkpoint", 1, claims, count, regenerate, numbers, 5000) != 0)
 		return false;
 	for (uint32_t i = 0; i < count; i++)
 		if (claims[i].verdict != 0)
@@ -330,7 +330,7 @@ static void go_live(int listener, bool checkpoint, bool edge)
 	if (live_epoll_read(sets, sizeof sets / sizeof *sets, &watched) != 0)
 		fail_live("epoll read", 0, 0, errno);
 	uint64_t read_ns = now_ns();
-	if (live_take(&live, "live", claims, count, regenerate, numbers, 5000) != 0)
+	if (live_take(&live, "live", 1, claims, count, regenerate, numbers, 5000) != 0)
 		fail_live("take", 0, 0, errno);
 	uint64_t taken_ns = now_ns();
 	if (live_epoll_apply(sets, watched) != 0)

@@ -14,6 +14,8 @@
 enum { THREADS = 8, EACH = 16, SOCKETS = THREADS * EACH, ROUNDS = 200, FIRST = 100, CALLS = 3, BYTES = 7 };
 
 struct ft_descriptor ft_descriptors[FT_DESCRIPTORS_MAX];
+int ft_descriptor_highest;
+uint32_t ft_processes_there(void) { return 1; }
 static struct live_claim claimed[FT_DESCRIPTORS_MAX];
 static uint32_t claims;
 
@@ -30,10 +32,10 @@ long ft_syscall(long number, ...)
 }
 uint64_t ft_now_ns(void) { return 0; }
 void ft_write_line(const char *format, ...) { (void)format; }
-int live_take(struct live *live, const char *name, struct live_claim *all, uint32_t count, live_output *output, void *context,
-              int timeout_ms)
+int live_take(struct live *live, const char *name, uint32_t processes, struct live_claim *all, uint32_t count,
+              live_output *output, void *context, int timeout_ms)
 {
-	(void)live, (void)name, (void)output, (void)context, (void)timeout_ms;
+	(void)live, (void)name, (void)processes, (void)output, (void)context, (void)timeout_ms;
 	memcpy(claimed, all, count * sizeof *all);
 	claims = count;
 	return 0;

@@ -3,7 +3,8 @@
  *
  *   recorder-load memcached|redis|echo|http PORT CONNECTIONS MILLISECONDS [SEED]
  *
- * Prints "N operations, R a second". A connection that is closed is not opened again; when all are, it ends.
+ * Prints "N operations, R a second". A connection that is closed is not opened again (but with
+ * http, once, at once); when all are, it ends.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -33,6 +34,7 @@ struct connection {
 
 static uint64_t seed = 88172645463325252ull;
 static enum protocol protocol;
+static bool misses; /* one request in ten asks for a file that is not there */
 
 static uint64_t random_next(void)
 {
@@ -57,7 +59,7 @@ static int request(struct connection *c)
 	if (protocol == ECHO_LINES)
 		return snprintf(c->sent, sizeof c->sent, "%016llx %u\n", (unsigned long long)value, key);
 	if (protocol == HTTP) {
-		c->file = 1 + key % HTTP_FILES;
+		c->file = misses && what == 0 ? 0 : 1 + key % HTTP_FILES;
 		return snprintf(c->sent, sizeof c->sent, "GET /%u.txt HTTP/1.1\r\nHost: test\r\n\r\n", c->file);
 	}
 	if (protocol == REDIS) {
@@ -81,6 +83,9 @@ static size_t http_file_bytes(unsigned file) { return (size_t)file * 400 * (file
 static bool is_whole_http(const struct connection *c)
 {
 	const char *body = memmem(c->reply, c->reply_bytes, "\r\n\r\n", 4);
+	const char *length = c->file == 0 ? memmem(c->reply, c->reply_bytes, "Content-Length: ", 16) : NULL;
+	if (c->file == 0)
+		return body != NULL && length != NULL && c->reply_bytes >= (size_t)(body + 4 - c->reply) + (size_t)atol(length + 16);
 	return body != NULL && c->reply_bytes >= (size_t)(body + 4 - c->reply) + http_file_bytes(c->file);
 }
 
@@ -88,6 +93,8 @@ static bool is_whole_http(const struct connection *c)
 static bool is_right_http(const struct connection *c)
 {
 	char line[8];
+	if (c->file == 0)
+		return memcmp(c->reply, "HTTP/1.1 404", 12) == 0;
 	size_t bytes = http_file_bytes(c->file), of_line = (size_t)snprintf(line, sizeof line, "%u\n", c->file);
 	const char *body = c->reply + c->reply_bytes - bytes;
 	bool right = memcmp(c->reply, "HTTP/1.1 200", 12) == 0 && memcmp(body - 4, "\r\n\r\n", 4) == 0;
@@ -117,14 +124,14 @@ static bool send_next(int fd, struct connection *c)
 	return send(fd, c->sent, (size_t)bytes, MSG_NOSIGNAL) == bytes;
 }
 
-static int connect_to(int port)
+static int connect_to(int port, int tries_max)
 {
 	struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
 	if (fd < 0)
 		return -1;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-	for (int tries = 0; tries < 100; tries++) {
+	for (int tries = 0; tries < tries_max; tries++) {
 		if (connect(fd, (struct sockaddr *)&to, sizeof to) == 0)
 			return fd;
 		usleep(20000);
@@ -145,12 +152,13 @@ int main(int argc, char **argv)
 	static struct pollfd fds[CONNECTIONS_MAX];
 	if (argc < 5)
 		return 2;
-	protocol = strcmp(argv[1], "redis") == 0 ? REDIS : strcmp(argv[1], "echo") == 0 ? ECHO_LINES : strcmp(argv[1], "http") == 0 ? HTTP : MEMCACHED;
+	protocol = strcmp(argv[1], "redis") == 0 ? REDIS : strcmp(argv[1], "echo") == 0 ? ECHO_LINES : strncmp(argv[1], "http", 4) == 0 ? HTTP : MEMCACHED;
+	misses = strcmp(argv[1], "http-missing") == 0;
 	int count = atoi(argv[3]) < CONNECTIONS_MAX ? atoi(argv[3]) : CONNECTIONS_MAX, open = 0;
 	if (argc > 5)
 		seed ^= (uint64_t)atol(argv[5]) * 0x9e3779b97f4a7c15ull;
 	for (int i = 0; i < count; i++) {
-		fds[i] = (struct pollfd){.fd = connect_to(atoi(argv[2])), .events = POLLIN};
+		fds[i] = (struct pollfd){.fd = connect_to(atoi(argv[2]), 100), .events = POLLIN};
 		if (fds[i].fd < 0)
 			return 1;
 	}
@@ -176,6 +184,12 @@ int main(int argc, char **argv)
 			operations += got > 0;
 			if (got <= 0 || !send_next(fds[i].fd, c)) {
 				close(fds[i].fd);
+				/* A worker that is replaced closes its connections. */
+				fds[i].fd = protocol == HTTP ? connect_to(atoi(argv[2]), 1) : -1;
+				if (fds[i].fd >= 0 && send_next(fds[i].fd, c))
+					continue;
+				if (fds[i].fd >= 0)
+					close(fds[i].fd);
 				fds[i].fd = -1;
 				open--;
 			}

@@ -12,10 +12,10 @@ FULL="${FULL:-}"; ROUNDS="${ROUNDS:-1}"; MILLISECONDS="${MILLISECONDS:-300}"; GE
 PACED="${PACED:-}" # paced: recorded intervals are enforced in the replays
 FTLOG="$BUILD/bin/ftlog"; LIB="$BUILD/lib/libftrec.so"; TOOLKIT="$BUILD/toolkit"
 PROGRAMS="mutex rwlock condition semaphore threads clocks channels sockets children files timer signals shorts pipes \
-  facts attributes streams temporary waits sendfile bank race-none"
+  facts attributes streams temporary waits sendfile bank race-none family outsiders"
 . recorder/test/servers.sh
 SERVERS=""
-for server in redis redis-aof redis-always redis-save memcached lighttpd; do server_is_here "$server" && SERVERS="$SERVERS $server"; done
+for server in redis redis-aof redis-always redis-save memcached lighttpd nginx-1 nginx-2; do server_is_here "$server" && SERVERS="$SERVERS $server"; done
 ways=""; names=""
 for word in "$@"; do
   case "$word" in start|middle|generations) ways="$ways $word";; *) names="$names $word";; esac
@@ -65,13 +65,19 @@ trim_until_it_ends() { # pid
 }
 end() { inside kill -9 -- "-$1" 2>/dev/null; } # with its children
 alive() { inside kill -0 "$1" 2>/dev/null; }
+# All of it: CRIU needs the pids again, and a child that nobody has waited for yet has one.
+await_group_end() {
+  for _ in $(seq 200); do inside kill -0 -- "-$1" 2>/dev/null || return 0; sleep 0.05; done
+  return 1
+}
 await_end() {
   for _ in $(seq 200); do alive "$1" || return 0; sleep 0.05; done
   return 1
 }
 command_of() {
   case "$1" in
-  redis*|memcached|lighttpd) server_command "$1" "$DIR/work";;
+  redis*|memcached|lighttpd|nginx-*) server_command "$1" "$DIR/work";;
+  outsiders*) echo "$BUILD/test/recorder-program-outsiders $MILLISECONDS $DIR/result ${1#outsiders-}";;
   sockets*) echo "$BUILD/test/recorder-program-sockets $MILLISECONDS $DIR/result ${1#sockets-}";;
   *) echo "$BUILD/test/recorder-program-$1 $MILLISECONDS $DIR/result";;
   esac
@@ -121,6 +127,16 @@ from_start() {
   pass "$1 start"
 }
 
+# What cannot be recorded: the application goes on, and the log says by name why it is lost.
+loses() { # program lanes why
+  rm -rf "$DIR/work" "$DIR/result"; mkdir -p "$DIR/work"; "$FTLOG" create "$LOG" "$2" "$SEGMENTS"
+  launch "$(command_of "$1")"; local pid; pid="$(cat "$DIR/pid")"
+  await_end "$pid" || { fail "$1 lost: does not end"; end "$pid"; return; }
+  [ "$(cat "$DIR/result" 2>/dev/null)" = ok ] || { fail "$1 lost: fails: $(cat "$DIR/result")"; return; }
+  "$FTLOG" stats "$LOG" 2>/dev/null | grep -q "lost: $3" || { fail "$1: not lost, or not for $3:"; "$FTLOG" stats "$LOG" | grep lost; return; }
+  pass "$1 lost: $3"
+}
+
 checkpoint() { # pid
   rm -rf "$DIR/images"; mkdir "$DIR/images"
   # Files belong to a checkpoint: they are copied while the process stands still.
@@ -157,7 +173,7 @@ from_middle() {
     fi
     if [ -n "$loader" ] && [ $((RANDOM % 2)) = 0 ]; then wait "$loader"; digest="$(state_of "$name")"; else await_output "$name"; digest=""; fi
     end "$pid"; [ -n "$loader" ] && wait "$loader"
-    await_end "$pid"
+    await_group_end "$pid"
     "$FTLOG" mode "$LOG" replay "$after" $PACED
     if ! restore; then
       has_ended && [ "$life" -lt 20000 ] && { from_middle "$name" "$generations" "$way" $((life * 2)); return; }
@@ -185,7 +201,9 @@ for _ in $(seq "$ROUNDS"); do
   for name in $names; do
     for way in $ways; do
       case "$way" in
-      start) from_start "$name";;
+      start) from_start "$name"
+        [ "$name" = family ] && loses family 3 lanes
+        [ "$name" = outsiders ] && loses outsiders-serve 64 fork;;
       middle) [ -n "$can_checkpoint" ] && from_middle "$name" 1 middle;;
       generations) [ -n "$can_checkpoint" ] && from_middle "$name" "$GENERATIONS" generations;;
       esac

@@ -260,6 +260,9 @@ extern pid_t ft_told_pid; /* of a child that a replay has made again: what its p
 const char *ft_go_live(void); /* NULL, or why this process must not go on */
 void ft_clocks_go_live(void);
 
+/* clocks.c */
+const struct timespec *ft_deadline(clockid_t clock, const struct timespec *until, struct timespec *shifted);
+
 /* objects.c */
 struct ft_object {
 	_Atomic uint32_t version;

@@ -38,7 +38,10 @@ static bool lets_go(const struct ft_thread *other, const struct ft_thread *t, ui
 		return true;
 	if (since_ns == 0)
 		since_ns = began_ns;
-	int64_t computed_ns = ns_between(atomic_load(&other->pace_stamp), stamp);
+	uint32_t from = atomic_load(&other->pace_stamp);
+	if (from == 0) /* it has had none yet */
+		from = (uint32_t)(atomic_load(&ft_log.header->start_ticks) >> LOG_STAMP_SHIFT);
+	int64_t computed_ns = ns_between(from, stamp);
 	return computed_ns <= 0 || (!comes && now_ns >= since_ns + (uint64_t)computed_ns + MARGIN_NS);
 }
 

@@ -37,6 +37,16 @@ static int read_clock(clockid_t clock, struct timespec *out)
 	return 0;
 }
 
+/* An absolute time-out as the kernel's clock has it. */
+const struct timespec *ft_deadline(clockid_t clock, const struct timespec *until, struct timespec *shifted)
+{
+	if (likely(monotonic_offset_ns == 0) || until == NULL || until->tv_sec < 0 || !is_monotonic(clock))
+		return until;
+	uint64_t ns = ns_of(until) > monotonic_offset_ns ? ns_of(until) - monotonic_offset_ns : 0;
+	*shifted = (struct timespec){(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+	return shifted;
+}
+
 void ft_clocks_go_live(void)
 {
 	struct timespec now;
@@ -175,10 +185,11 @@ static int slept(uint32_t kind, clockid_t clock, int flags, const struct timespe
 			ft_solo_replay_begin(ft_me, false);
 			return result;
 		}
-		struct timespec rest = {0};
+		struct timespec rest = {0}, shifted;
+		const struct timespec *until = flags & TIMER_ABSTIME ? ft_deadline(clock, wanted, &shifted) : wanted;
 		ft_real_begin();
 		int result = kind == SLEEP_NANO ? (REAL(nanosleep)(wanted, &rest) == 0 ? 0 : -errno) :
-		                                  -REAL(clock_nanosleep)(clock, flags, wanted, &rest);
+		                                  -REAL(clock_nanosleep)(clock, flags, until, &rest);
 		ft_real_end();
 		if (mode == LOG_MODE_RECORD &&
 		    !ft_put_call(LOG_SLEEP, kind, result == 0 ? 0 : -1, -result, &rest, result != 0 ? sizeof rest : 0))

@@ -7,6 +7,7 @@
  *  - A full log makes the thread wait here. It leaves the wait if the mode changes.
  */
 #include "recorder/real.h"
+#include "recorder/replay.h"
 
 #include <sys/syscall.h>
 
@@ -277,6 +278,7 @@ void ft_lane_claim(uint32_t lane)
 	uint32_t count = atomic_load(&ft_thread_count);
 	atomic_store(&ft_threads[lane].pace_stamp, ft_me != NULL ? atomic_load(&ft_me->pace_stamp) : 0);
 	atomic_store(&ft_threads[lane].pace_ns, 0);
+	ft_pace_goes_on(&ft_threads[lane]);
 	atomic_store(&ft_threads[lane].process, ft_here);
 	atomic_store(&ft_threads[lane].activity, ft_mode_word() == LOG_MODE_RECORD ? FT_IN_REAL : FT_RUNS);
 	while (count <= lane && !atomic_compare_exchange_weak(&ft_thread_count, &count, lane + 1))

@@ -287,12 +287,19 @@ struct wait {
 	const clockid_t *clock;
 };
 
+/* Since glibc 2.25 a condition variable says its clock there. */
+static clockid_t clock_of(const pthread_cond_t *condition)
+{
+	return condition->__data.__wrefs & 2 ? CLOCK_MONOTONIC : CLOCK_REALTIME;
+}
+
 static int wait_really(const struct wait *wait)
 {
+	struct timespec shifted;
 	if (wait->clock != NULL)
-		return REAL(pthread_cond_clockwait)(wait->condition, wait->mutex, *wait->clock, wait->until);
+		return REAL(pthread_cond_clockwait)(wait->condition, wait->mutex, *wait->clock, ft_deadline(*wait->clock, wait->until, &shifted));
 	if (wait->until != NULL)
-		return REAL(pthread_cond_timedwait)(wait->condition, wait->mutex, wait->until);
+		return REAL(pthread_cond_timedwait)(wait->condition, wait->mutex, ft_deadline(clock_of(wait->condition), wait->until, &shifted));
 	return REAL(pthread_cond_wait)(wait->condition, wait->mutex);
 }
 

@@ -11,7 +11,7 @@
  */
 #include "recorder/replay.h"
 
-enum { MARGIN_NS = 500000 };
+enum { MARGIN_NS = 500000, KICKED_NS = 50000000 };
 
 static int64_t ns_between(uint32_t from, uint32_t to)
 {
@@ -30,12 +30,18 @@ static bool lets_go(const struct ft_thread *other, const struct ft_thread *t, ui
 		return later > 0 || (later == 0 && other > t);
 	}
 	bool comes = (activity == FT_WAITS || activity == FT_AT_TURN) && other->over(other, other->over_argument);
+	uint64_t since_ns = atomic_load(&other->pace_ns), began_ns = ft_replay_began_ns();
+	/* In a call from before the checkpoint: it is being kicked out of it. Not out of a join, which has to be borne with. */
+	if (activity == FT_IN_REAL && since_ns == 0 && now_ns < began_ns + KICKED_NS)
+		return false;
 	if (activity != FT_RUNS && !comes)
 		return true;
-	uint64_t since_ns = atomic_load(&other->pace_ns);
 	if (since_ns == 0)
-		since_ns = ft_replay_began_ns();
-	int64_t computed_ns = ns_between(atomic_load(&other->pace_stamp), stamp);
+		since_ns = began_ns;
+	uint32_t from = atomic_load(&other->pace_stamp);
+	if (from == 0) /* it has had none yet */
+		from = (uint32_t)(atomic_load(&ft_log.header->start_ticks) >> LOG_STAMP_SHIFT);
+	int64_t computed_ns = ns_between(from, stamp);
 	return computed_ns <= 0 || (!comes && now_ns >= since_ns + (uint64_t)computed_ns + MARGIN_NS);
 }
 

@@ -344,6 +344,9 @@ const char *ft_go_live(void); /* all processes. NULL, or why they must not go on
 const char *ft_process_goes_live(void); /* this one */
 void ft_clocks_go_live(void);
 
+/* clocks.c */
+const struct timespec *ft_deadline(clockid_t clock, const struct timespec *until, struct timespec *shifted);
+
 /* objects.c */
 struct ft_object {
 	_Atomic uint32_t version;

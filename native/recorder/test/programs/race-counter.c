@@ -1,5 +1,5 @@
 /*
- * A data race, seldom: workers answer requests, and every few hundred of them each adds to a counter that belongs to nobody, and says
+ * A data race, seldom: workers answer requests, and every few hundred each of them adds to a counter that belongs to nobody, and says
  * what it saw. Whose turn was first is known to nobody but the time.
  */
 #include "sleeper.h"
@@ -7,7 +7,7 @@
 #ifndef LOCKED
 #define LOCKED 0
 #endif
-enum { WORKERS = 3, SELDOM = 40 };
+enum { WORKERS = 3, SELDOM = 400 };
 static volatile uint64_t counter;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 

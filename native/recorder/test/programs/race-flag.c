@@ -17,7 +17,7 @@ static void *reload(void *unused)
 		unsigned next = !current;
 		MUST(read(random, tables[next], sizeof tables[next]) == sizeof tables[next]);
 		current = next;
-		sleep_on(sleeper, 40000);
+		sleep_on(sleeper, 150000);
 	}
 	close(sleeper);
 	close(random);
@@ -33,9 +33,9 @@ static void *reader(void *argument)
 		uint64_t nothing;
 		MUST(read(zero, &nothing, sizeof nothing) == sizeof nothing);
 		hash = mix(hash, tables[current][n % ENTRIES]);
-		if (n % 20 == 0)
+		if (n % 5 == 0)
 			say("hash", hash);
-		sleep_on(sleeper, 400);
+		sleep_on(sleeper, 2000);
 	}
 	close(sleeper);
 	close(zero);

@@ -274,7 +274,6 @@ uint32_t ft_lane_new(void)
 /* From here on it counts; it holds still until it has begun, unless a replay has to wait for it. */
 void ft_lane_claim(uint32_t lane)
 {
-	ft_threads[lane].uses++;
 	uint32_t count = atomic_load(&ft_thread_count);
 	atomic_store(&ft_threads[lane].pace_stamp, ft_me != NULL ? atomic_load(&ft_me->pace_stamp) : 0);
 	atomic_store(&ft_threads[lane].pace_ns, 0);
@@ -283,11 +282,13 @@ void ft_lane_claim(uint32_t lane)
 	atomic_store(&ft_threads[lane].activity, ft_mode_word() == LOG_MODE_RECORD ? FT_IN_REAL : FT_RUNS);
 	while (count <= lane && !atomic_compare_exchange_weak(&ft_thread_count, &count, lane + 1))
 		;
+	/* Last: who waits for the use after this one must not find the lane still free. */
+	atomic_fetch_add_explicit(&ft_threads[lane].uses, 1, memory_order_release);
 }
 
 void ft_lane_give_back(uint32_t lane)
 {
-	ft_threads[lane].uses--;
+	atomic_fetch_sub(&ft_threads[lane].uses, 1);
 	atomic_store(&ft_threads[lane].activity, FT_GONE);
 }
 
@@ -295,7 +296,7 @@ static bool is_free(const struct ft_thread *t, uint64_t wanted)
 {
 	const struct ft_thread *other = &ft_threads[(uint32_t)wanted];
 	(void)t;
-	return atomic_load(&other->activity) == FT_GONE && *(volatile uint32_t *)&other->uses == wanted >> 32;
+	return atomic_load_explicit(&other->uses, memory_order_acquire) == wanted >> 32 && atomic_load(&other->activity) == FT_GONE;
 }
 
 /* Threads of different parents may use a lane one after the other: it is not enough that nobody does. */

@@ -34,12 +34,25 @@ static void opened(const struct opening *o, int fd, uint32_t channel)
 	}
 }
 
+static int make_file(const struct opening *o)
+{
+	return REAL(openat64)(o->at, o->path, o->flags, o->permissions);
+}
+
+/* The checkpoint was taken while this very call was on its way: the file that it made is there, and empty. */
+static int make_existing(const struct opening *o)
+{
+	return REAL(openat64)(o->at, o->path, o->flags & ~O_EXCL, o->permissions);
+}
+
 static int open_again(const struct opening *o, const struct log_event *e)
 {
 	int fd = -1;
 	/* Devices and the kernel's files need not exist any more; what is read from them is in the log. */
 	if (e->call.result >= 0) {
 		fd = o->make(o);
+		if (fd < 0 && errno == EEXIST && o->make == make_file && (o->flags & O_EXCL))
+			fd = make_existing(o);
 		if (fd < 0)
 			ft_place(e->call.result);
 		else
@@ -79,11 +92,6 @@ static int make_descriptor(const struct opening *o)
 		if (e != NULL)
 			return open_again(o, e);
 	}
-}
-
-static int make_file(const struct opening *o)
-{
-	return REAL(openat64)(o->at, o->path, o->flags, o->permissions);
 }
 
 static int open_file(int at, const char *path, int flags, mode_t permissions)

@@ -92,7 +92,7 @@ struct ft_thread {
 	_Atomic bool cancelled; /* replay: another thread has cancelled it; it happens where the log says, or at the end */
 	pthread_t self;
 	_Atomic uint64_t signals; /* pending for this thread, by number */
-	uint32_t uses; /* of this lane, so far: written by who claims it */
+	_Atomic uint32_t uses; /* of this lane, so far: written by who claims it, when it counts as used */
 } __attribute__((aligned(128))); /* no two threads share a line */
 
 /* A process is known by the lane of its first thread. */

@@ -310,6 +310,7 @@ void ft_lane_begin(struct ft_thread *t, uint32_t lane)
 	t->lane = lane;
 	t->self = pthread_self();
 	atomic_store(&t->condition, NULL);
+	atomic_store(&t->deaf, false);
 	ft_progress(t);
 	t->in_solo = false;
 	t->peeked = false;

@@ -328,7 +328,9 @@ static int waited(const struct wait *wait)
 	if (mode == LOG_MODE_RECORD) {
 		atomic_store(&ft_me->condition, wait->condition);
 		ft_real_begin();
+		atomic_store(&ft_me->deaf, true);
 		int result = wait_really(wait);
+		atomic_store(&ft_me->deaf, false);
 		ft_real_end();
 		atomic_store(&ft_me->condition, NULL);
 		uint32_t id = ft_object_of(wait->mutex);

@@ -84,6 +84,7 @@ struct ft_thread {
 	_Atomic uint32_t activity;
 	_Atomic uint32_t solo_reached;
 	_Atomic(pthread_cond_t *) condition; /* in a real wait on this one */
+	_Atomic bool deaf; /* recording: in a real call that goes on after a signal; only while the activity is FT_IN_REAL */
 	_Atomic int32_t kernel_tid;
 	_Atomic uint32_t turn_object, turn_version;
 	ft_over *over; /* set before the activity */
@@ -219,6 +220,7 @@ bool ft_only_kicked(struct ft_thread *t); /* recording: the call that was interr
 void ft_signals_replay(struct ft_thread *t, const struct log_event *event);
 void ft_signals_run_inside(struct ft_thread *t);
 void ft_signals_replay_inside(struct ft_thread *t);
+void ft_signals_replay_deaf(void); /* by the signal that kicks: one that was restored where no signal ends its call */
 void ft_signals_go_live(void); /* those that other processes had sent, and that had not arrived when the log ended */
 
 /* Where every interposed call begins: the mode for this thread. LIVE also stands for "not recorded". */
@@ -292,6 +294,7 @@ bool ft_thread_ends(struct ft_thread *t);
 const struct log_event *ft_take(uint8_t kind, uint32_t object);
 /* The kind that comes next, without waiting for its turn; 0 at the end (and then the mode has changed). */
 uint8_t ft_coming(void);
+bool ft_pass_in_between(struct ft_thread *t); /* one record of a signal or a section, if that is what comes */
 /* The same, for an acquisition. FT_COUNTED: it was only counted. */
 #define FT_COUNTED UINT8_MAX
 uint8_t ft_coming_acquisition(const void *address);

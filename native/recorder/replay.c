@@ -53,6 +53,12 @@ static bool pass_in_between(struct ft_thread *t, const struct log_event *e)
 	}
 }
 
+bool ft_pass_in_between(struct ft_thread *t)
+{
+	const struct log_event *e = ft_peek(t);
+	return e != NULL && e->record.elided == ft_elided(t) && pass_in_between(t, e);
+}
+
 /* `lock`: what the call wants to acquire, or NULL. */
 static const struct log_event *coming(struct ft_thread *t, const void *lock)
 {

@@ -1,7 +1,7 @@
 /*
  * Signals are delivered at recorded points: the real handler only marks that one has come, and the application's runs at
- * the thread's next interposed call, or before the one that it interrupted returns. Faults of the program itself
- * are not put off.
+ * the thread's next interposed call, or before the one that it interrupted returns, or at once where a signal does not end
+ * the call (waiting for a condition, for a thread). Faults of the program itself are not put off.
  */
 #include "recorder/real.h"
 
@@ -39,6 +39,15 @@ static void arrived(int number, siginfo_t *info, void *context)
 	}
 	last_info[number] = *info;
 	atomic_fetch_or(&t->signals, 1ull << (number - 1));
+	if (!atomic_load(&t->deaf) || ft_mode_word() == LOG_MODE_REPLAY)
+		return;
+	/* It may never come to another call. Nothing of the recorder is under way in this thread, so this is as good a point. */
+	int error = errno;
+	atomic_store(&t->deaf, false);
+	ft_real_end();
+	ft_real_begin();
+	atomic_store(&t->deaf, true);
+	errno = error;
 }
 
 /* With several processes: how many of this number they had sent to this one, so that a replay lets them come before. */
@@ -148,6 +157,22 @@ void ft_signals_replay_inside(struct ft_thread *t)
 	int error = errno;
 	while ((e = ft_peek(t)) != NULL && e->record.kind == LOG_SIGNAL && e->call.result == 1 && e->record.elided == ft_elided(t))
 		ft_signals_replay(t, e);
+	errno = error;
+}
+
+void ft_signals_replay_deaf(void)
+{
+	struct ft_thread *t = ft_me;
+	uint32_t object;
+	if (t == NULL || !atomic_load(&t->deaf) || atomic_load(&t->condition) != NULL || ft_mode_word() != LOG_MODE_REPLAY)
+		return;
+	int error = errno;
+	atomic_store(&t->deaf, false);
+	ft_real_end_quietly();
+	while (ft_kind_ahead(t, &object) == LOG_SIGNAL && ft_pass_in_between(t))
+		;
+	ft_real_begin();
+	atomic_store(&t->deaf, true);
 	errno = error;
 }
 

@@ -185,6 +185,7 @@ static void kicked(int number)
 	(void)number;
 	if (ft_me != NULL)
 		atomic_store(&ft_me->kicked, true);
+	ft_signals_replay_deaf();
 }
 
 static int start_helper(void)

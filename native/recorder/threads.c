@@ -146,7 +146,9 @@ FT_PUBLIC int pthread_join(pthread_t thread, void **value)
 			continue;
 		if (!joined) {
 			ft_real_begin();
+			atomic_store(&ft_me->deaf, true);
 			result = REAL(pthread_join)(thread, value);
+			atomic_store(&ft_me->deaf, false);
 			ft_real_end();
 			joined = true;
 		}

@@ -12,7 +12,7 @@ FULL="${FULL:-}"; ROUNDS="${ROUNDS:-1}"; MILLISECONDS="${MILLISECONDS:-300}"; GE
 PACED="${PACED:-}" # paced: recorded intervals are enforced in the replays
 FTLOG="$BUILD/bin/ftlog"; LIB="$BUILD/lib/libftrec.so"; TOOLKIT="$BUILD/toolkit"
 PROGRAMS="mutex rwlock condition semaphore threads clocks channels sockets children files timer signals shorts pipes \
-  facts attributes streams temporary waits sendfile deadlines bank race-none family outsiders"
+  facts attributes streams temporary waits sendfile deadlines deaf bank race-none family outsiders"
 . recorder/test/servers.sh
 SERVERS=""
 for server in redis redis-aof redis-always redis-save memcached lighttpd nginx-1 nginx-2; do server_is_here "$server" && SERVERS="$SERVERS $server"; done

@@ -79,6 +79,9 @@ export const limits = {
   askPeerTimeoutMs: 60,
   reprotectRetryMs: 2_000,
   restoreAttemptsMax: 3,
+  /** A restarted agent takes its pairs up again; what is just being started anew beside it makes that fail. */
+  adoptAttemptsMax: 3,
+  adoptAgainMs: 500,
   /** `restore: auto`: an application with so much memory runs before all of it is there. docs/SPECIFICATION.md: measured. */
   lazyRestoreBytesMin: 64 * 1024 * 1024,
   /** Until nothing of a restored application's memory is missing. */

@@ -27,9 +27,6 @@ struct pm_scan_arg {
 
 /* ioctl() on /proc/PID/maps (Linux 6.11). */
 #ifndef PROCMAP_QUERY
-#define PROCMAP_QUERY_VMA_WRITABLE 0x02
-#define PROCMAP_QUERY_VMA_SHARED 0x08
-#define PROCMAP_QUERY_COVERING_OR_NEXT_VMA 0x10
 struct procmap_query {
 	__u64 size, query_flags, query_addr, vma_start, vma_end, vma_flags, vma_page_size, vma_offset, inode;
 	__u32 dev_major, dev_minor, vma_name_size, build_id_size;

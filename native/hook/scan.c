@@ -67,7 +67,7 @@ bool scan_plainly(int pagemap, struct tracked_area *tracked)
 {
 	const struct area *area = &tracked->area;
 	/* Anonymous memory has no pages of files; not to ask for them spares the kernel a look at every page's struct. */
-	const uint64_t inverted = PAGE_IS_PFNZERO | (area->flags & AREA_OF_FILE ? PAGE_IS_FILE : 0);
+	const uint64_t inverted = PAGE_IS_PFNZERO;
 	struct pm_scan_arg ask = {
 		.size = sizeof ask, .flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
 		.start = area->start, .end = area->end, .vec = (uintptr_t)told, .vec_len = REGIONS_MAX,
@@ -198,14 +198,11 @@ static bool note_unwritten(int pagemap, struct tracked_area *tracked, uint64_t f
 	return true;
 }
 
-bool scan_is_mapped(int maps, const struct area *area)
+static bool is_mapped(int maps, const struct area *area)
 {
 	for (uint64_t at = area->start; at < area->end;) {
 		struct procmap_query ask = { .size = sizeof ask, .query_addr = at };
 		if (syscall(SYS_ioctl, maps, PROCMAP_QUERY, &ask) != 0 || ask.vma_end <= at)
-			return false;
-		bool of_file = ask.inode != 0;
-		if (of_file != ((area->flags & AREA_OF_FILE) != 0) || (of_file && (ask.vma_flags & PROCMAP_QUERY_VMA_WRITABLE)))
 			return false;
 		at = ask.vma_end;
 	}
@@ -215,7 +212,7 @@ bool scan_is_mapped(int maps, const struct area *area)
 bool scan_quickly(int pagemap, int maps, bool verify, struct tracked_area *tracked)
 {
 	const struct area *area = &tracked->area;
-	if (!scan_is_mapped(maps, area))
+	if (!is_mapped(maps, area))
 		return false;
 	struct pm_scan_arg ask = {
 		.size = sizeof ask, .flags = PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,

@@ -39,9 +39,6 @@ bool scan_prepare(bool quick);
 bool scan_plainly(int pagemap, struct tracked_area *tracked);
 /* With `verify`, everything that is there is noted besides. */
 bool scan_quickly(int pagemap, int maps, bool verify, struct tracked_area *tracked);
-/* Whether all of it is memory of the kind that it was when ftdump made the list. `maps` is /proc/PID/maps. */
-bool scan_is_mapped(int maps, const struct area *area);
-
 /*
  * How far a call has looked. The kernel gathers 512 regions at a time, and in walk_end leaves where it last stopped to hand some
  * over, though it has gone on: only when all the room was used does it say more than the regions themselves. Asked again from

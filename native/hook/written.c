@@ -36,7 +36,8 @@
 #include "hook/witness.h"
 
 enum { AREAS_MAX = 1 << 20 };
-#define QUICK_BYTES_MAX (64ull << 30) /* of an area */
+#define QUICK_BYTES_MIN (4ull << 20) /* of an area */
+#define QUICK_BYTES_MAX (64ull << 30)
 
 /* What CRIU asks: pages that are there, but no zero pages and none of files. */
 static const uint64_t dump_inverted = PAGE_IS_PFNZERO | PAGE_IS_FILE;
@@ -95,9 +96,16 @@ bool written_quickly(void)
 
 /* ---- a process ---- */
 
+/* Small ones are sooner looked at in one go than asked about three times. */
+static bool is_worth_it(const struct area *area)
+{
+	uint64_t bytes = area->end - area->start;
+	return (area->flags & AREA_WHOLE) == 0 && bytes >= QUICK_BYTES_MIN && bytes <= QUICK_BYTES_MAX;
+}
+
 static bool may_be_quick(const struct area *area)
 {
-	return written.quick && (area->flags & (AREA_WHOLE | AREA_OF_FILE)) == 0 && area->end - area->start <= QUICK_BYTES_MAX;
+	return written.quick && is_worth_it(area);
 }
 
 /* The first area of a pid that ends beyond `address`. */
@@ -135,14 +143,13 @@ static void scan_process(int pagemap, uint32_t pid)
 	bool remembered = written.pids < sizeof written.scanned / sizeof *written.scanned;
 	if (remembered)
 		written.scanned[written.pids++] = pid;
-	int maps = open_maps(pid);
+	int maps = written.quick ? open_maps(pid) : -1; /* not there: no area is scanned quickly */
 	for (size_t at = area_at(pid, 0); has_area(at, pid); at++) {
 		struct tracked_area *tracked = &written.area[at];
 		size_t before = scan_findings.count, spans_before = scan_spans.count;
 		bool quick = may_be_quick(&tracked->area);
-		written.slow |= !quick && (tracked->area.flags & (AREA_WHOLE | AREA_OF_FILE)) == 0;
-		bool known = remembered && ((tracked->area.flags & AREA_OF_FILE) == 0 || scan_is_mapped(maps, &tracked->area));
-		if (known && (quick ? scan_quickly(pagemap, maps, written.verify, tracked) : scan_plainly(pagemap, tracked)))
+		written.slow |= !quick && is_worth_it(&tracked->area);
+		if (remembered && (quick ? scan_quickly(pagemap, maps, written.verify, tracked) : scan_plainly(pagemap, tracked)))
 			continue;
 		scan_findings.count = before;
 		scan_spans.count = spans_before;

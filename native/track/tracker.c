@@ -21,7 +21,6 @@ enum {
 	SEEN_MIN = 2,         /* refreshes before a process that is not the first is worth it: most live shortly */
 	PROCESSES_MAX = 255,  /* that hook/written.c remembers */
 	AREAS_MAX = 1 << 19,  /* of all processes */
-	OF_FILE_BYTES_MAX = 1 << 20,
 };
 
 int track_negotiate(int fd)
@@ -156,14 +155,12 @@ int track_maps_line(const char *line, struct area *out)
 		if (strncmp(line + path, kernels[i], strlen(kernels[i])) == 0)
 			return 0;
 	/*
-	 * Private mappings of files are tracked only while they are not writable (what the loader has relocated is most of their
-	 * memory). When a marked page of one is dropped, the kernel keeps the mark, and the page that a writer gets next begins with
-	 * it, until the writer tries again: frozen in between it would be called unwritten.
+	 * Private mappings of files are not tracked. When a marked page of one is dropped, the kernel keeps the mark, and the page
+	 * that a writer gets next begins with it, until the writer tries again: frozen in between it would be called unwritten.
 	 */
-	bool read_only = strncmp(permissions, "r--", 3) == 0;
-	if (permissions[3] != 'p' || (inode != 0 && !read_only) || end <= start)
+	if (permissions[3] != 'p' || inode != 0 || end <= start)
 		return 0;
-	*out = (struct area){ .start = start, .end = end, .flags = inode != 0 ? AREA_OF_FILE : 0 };
+	*out = (struct area){ .start = start, .end = end };
 	return 1;
 }
 
@@ -186,8 +183,8 @@ static int add_area(struct area_list *list, const struct area *area)
 	return 0;
 }
 
-/* Areas that can be tracked, as they are now. 0; 1: this process cannot be tracked; -1. */
-static int read_areas(const struct track_process *process, bool of_files, struct area_list *out)
+/* Private writable areas as they are now. 0; 1: this process cannot be tracked; -1. */
+static int read_areas(const struct track_process *process, struct area_list *out)
 {
 	char path[32], line[4400];
 	snprintf(path, sizeof path, "/proc/%d/maps", (int)process->host);
@@ -196,14 +193,10 @@ static int read_areas(const struct track_process *process, bool of_files, struct
 	while (result == 0 && fgets(line, sizeof line, maps) != NULL) {
 		struct area area;
 		int kind = track_maps_line(line, &area);
+		area.pid = (uint32_t)process->inside;
 		if (kind < 0)
 			result = 1;
-		if (kind <= 0)
-			continue;
-		area.pid = (uint32_t)process->inside;
-		/* A large one is more likely data than what the loader has relocated, and the kernel fetches less of it at once when it is tracked. */
-		bool wanted = (area.flags & AREA_OF_FILE) == 0 || (of_files && area.end - area.start <= OF_FILE_BYTES_MAX);
-		if (wanted)
+		else if (kind > 0)
 			result = add_area(out, &area);
 	}
 	if (maps != NULL)
@@ -239,14 +232,12 @@ static int take_area(struct track_process *process, size_t *old, const struct ar
 		const struct area *known = *old < process->areas ? &process->area[*old] : NULL;
 		struct area piece = *now;
 		piece.start = at;
-		bool tracked = known != NULL && known->start <= at && ((known->flags ^ now->flags) & AREA_OF_FILE) == 0;
+		bool tracked = known != NULL && known->start <= at;
 		if (tracked) {
 			piece.end = known->end < now->end ? known->end : now->end;
 		} else {
 			piece.flags |= AREA_WHOLE;
-			if (known != NULL && known->start <= at)
-				piece.end = known->end < now->end ? known->end : now->end;
-			else if (known != NULL && known->start < now->end)
+			if (known != NULL && known->start < now->end)
 				piece.end = known->start;
 			if (track_register(process->userfaultfd, piece.start, piece.end) != 0) {
 				if (errno == ESRCH)
@@ -265,11 +256,11 @@ static int take_area(struct track_process *process, size_t *old, const struct ar
 	return 0;
 }
 
-static int take_areas(struct track_process *process, bool of_files)
+static int take_areas(struct track_process *process)
 {
 	struct area_list now = { 0 }, next = { 0 };
 	size_t old = 0;
-	int result = read_areas(process, of_files, &now);
+	int result = read_areas(process, &now);
 	for (size_t i = 0; result == 0 && i < now.count; i++)
 		result = take_area(process, &old, &now.area[i], &next);
 	int error = errno;
@@ -315,7 +306,7 @@ static void refresh_process(struct tracker *tracker, struct track_process *proce
 			begin_tracking(tracker, process, injections);
 		if (process->userfaultfd < 0)
 			return;
-		int result = take_areas(process, tracker->quick);
+		int result = take_areas(process);
 		if (result == 0)
 			return;
 		if (result > 0) {

@@ -2,9 +2,9 @@
 import type { FaultPoint } from "../../orchestrator/faults/faults.js";
 import type { Workload } from "../clients/report.js";
 import { Random } from "./random.js";
-import { among, type Choice, type Fault, type FaultKind, type Run } from "./run.js";
+import { among, type Choice, type Fault, type FaultKind, planCut, type Run } from "./run.js";
 
-/** One process each: what forked children do is not recorded (ftctl check refuses the others). */
+/** One process each. nginx, whose workers are recorded too, has scenarios but no campaign yet. */
 export const recordable: readonly Workload[] = ["redis", "memcached", "echo", "lighttpd"];
 /** Drawn unless others are asked for. */
 export const hybridWorkloads: readonly Workload[] = ["redis", "memcached", "echo"];
@@ -75,12 +75,7 @@ function planFault(random: Random, kinds: readonly FaultKind[]): Fault {
     case "killAgent":
       return { kind, side, forMs: random.between(0, 5_000) };
     case "cut":
-      return {
-        kind,
-        side,
-        links: random.pick([["lan"], ["replication"], ["lan", "replication"]] as const).slice(),
-        forMs: random.between(50, 4_000),
-      };
+      return planCut(random, side);
     case "point":
       return {
         kind,

@@ -3,7 +3,7 @@ import { FAULT_POINTS } from "../../orchestrator/faults/faults.js";
 import type { Workload } from "../clients/report.js";
 import { planHybridRun } from "./hybrid-plan.js";
 import { Random } from "./random.js";
-import { among, type Choice, type Fault, type FaultKind, type Run } from "./run.js";
+import { among, type Choice, type Fault, type FaultKind, planCut, type Run } from "./run.js";
 
 /** Drawn unless others are asked for; a longer list would give every seed another plan. */
 export const checkpointWorkloads: readonly Workload[] = [
@@ -60,12 +60,7 @@ function planFault(random: Random, kinds: readonly FaultKind[]): Fault {
       // The standby's loss is the duller of the two.
       return { kind, side: random.pick(["primary", "primary", "primary", "standby"] as const) };
     case "cut":
-      return {
-        kind,
-        side: random.pick(sides),
-        links: random.pick([["lan"], ["replication"], ["lan", "replication"]] as const).slice(),
-        forMs: random.between(50, 4_000),
-      };
+      return planCut(random, random.pick(sides));
     case "killAgent":
       return { kind, side: random.pick(sides), forMs: random.between(0, 5_000) };
     case "killProcess":

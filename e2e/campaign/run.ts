@@ -2,6 +2,7 @@
 import type { FaultPoint } from "../../orchestrator/faults/faults.js";
 import type { Workload } from "../clients/report.js";
 import type { FaultAction } from "../scenarios/fault-points.js";
+import type { Random } from "./random.js";
 
 export const campaignModes = ["checkpoint", "hybrid"] as const;
 export type CampaignMode = (typeof campaignModes)[number];
@@ -61,4 +62,9 @@ export function among(kinds: readonly FaultKind[], choice: Choice): readonly Fau
     throw new Error(`mode ${choice.mode ?? "checkpoint"} draws no ${choice.kinds?.join(", ")}`);
   }
   return left;
+}
+
+export function planCut(random: Random, side: "primary" | "standby"): Fault {
+  const links = random.pick([["lan"], ["replication"], ["lan", "replication"]] as const).slice();
+  return { kind: "cut", side, links, forMs: random.between(50, 4_000) };
 }

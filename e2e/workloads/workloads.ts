@@ -4,6 +4,7 @@
  */
 import { join } from "node:path";
 import { FtError } from "../../orchestrator/errors/error.js";
+import { workloads } from "../clients/report.js";
 import type { ImageRequest } from "../lab/image.js";
 import { checkoutRoot } from "../lab/layout.js";
 
@@ -17,16 +18,8 @@ export interface WorkloadDefinition {
   protocol: string;
 }
 
-export const WORKLOAD_NAMES = [
-  "redis",
-  "redis-always",
-  "memcached",
-  "nginx",
-  "lighttpd",
-  "echo",
-  "disk",
-  "tree",
-] as const;
+/** What clients know how to talk to, and the same with other options. */
+export const WORKLOAD_NAMES = [...workloads, "redis-always"] as const;
 export type WorkloadName = (typeof WORKLOAD_NAMES)[number];
 
 export const LARGE_FILE_BYTES = 2 ** 20;

@@ -323,7 +323,7 @@ static int parse_options(int argc, char **argv, struct options *out)
 	};
 	uint64_t number = 0;
 	int bad = 0;
-	*out = (struct options){ .exclude = { "/.ftctl" }, .excludes = 1, .kdat = "kdat", .log_keep = 4, .freeze_ms_max = 2000, .shortcuts = HOOK_SHORTCUTS, 
+	*out = (struct options){ .exclude = { "/.ftctl" }, .excludes = 1, .kdat = "kdat", .log_keep = 4, .freeze_ms_max = 2000, .shortcuts = HOOK_SHORTCUTS,
 				 .blob_bytes_max = (uint64_t)8 << 30, .watch = true };
 	for (int kind; (kind = getopt_long(argc, argv, "", known, NULL)) != -1;) {
 		switch (kind) {

@@ -55,12 +55,20 @@ static bool note_finding(const struct page_region *region)
 	return true;
 }
 
-uint64_t scan_reached(const struct pm_scan_arg *ask, long count)
+long scan_on(int pagemap, struct pm_scan_arg *ask)
 {
-	if ((uint64_t)count < ask->vec_len)
-		return ask->end;
-	uint64_t last = ((const struct page_region *)(uintptr_t)ask->vec)[count - 1].end;
-	return ask->walk_end > last ? ask->walk_end : last;
+	long count = syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN, ask);
+	if (count < 0)
+		return -1;
+	uint64_t reached = ask->end;
+	if ((uint64_t)count == ask->vec_len) {
+		uint64_t last = ((const struct page_region *)(uintptr_t)ask->vec)[count - 1].end;
+		reached = ask->walk_end > last ? ask->walk_end : last;
+	}
+	if (reached <= ask->start)
+		return -1;
+	ask->start = reached;
+	return count;
 }
 
 bool scan_plainly(int pagemap, struct tracked_area *tracked)
@@ -76,16 +84,12 @@ bool scan_plainly(int pagemap, struct tracked_area *tracked)
 	};
 	tracked->first = scan_findings.count;
 	while (ask.start < area->end) {
-		long count = syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN, &ask);
+		long count = scan_on(pagemap, &ask);
 		if (count < 0)
 			return false;
 		for (long i = 0; i < count; i++)
 			if (!note_finding(&told[i]))
 				return false;
-		uint64_t reached = scan_reached(&ask, count);
-		if (reached <= ask.start)
-			return false;
-		ask.start = reached;
 	}
 	tracked->count = scan_findings.count - tracked->first;
 	return true;
@@ -117,7 +121,7 @@ static bool note_present(int pagemap, const struct page_region *region, size_t r
 	};
 	size_t at = 0;
 	while (ask.start < ask.end) {
-		long count = syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN, &ask);
+		long count = scan_on(pagemap, &ask);
 		if (count < 0)
 			return false;
 		for (long i = 0; i < count; i++) {
@@ -135,10 +139,6 @@ static bool note_present(int pagemap, const struct page_region *region, size_t r
 					return false;
 			}
 		}
-		uint64_t reached = scan_reached(&ask, count);
-		if (reached <= ask.start)
-			return false;
-		ask.start = reached;
 	}
 	return true;
 }
@@ -225,7 +225,7 @@ bool scan_quickly(int pagemap, int maps, bool verify, struct tracked_area *track
 	tracked->first_span = scan_spans.count;
 	tracked->spans = 0;
 	while (ask.start < area->end) {
-		long count = syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN, &ask);
+		long count = scan_on(pagemap, &ask);
 		if (count < 0)
 			return false;
 		for (long i = 0; i < count; i++) {
@@ -235,10 +235,6 @@ bool scan_quickly(int pagemap, int maps, bool verify, struct tracked_area *track
 		}
 		if (!verify && !note_regions(pagemap, told, (size_t)count))
 			return false;
-		uint64_t reached = scan_reached(&ask, count);
-		if (reached <= ask.start)
-			return false;
-		ask.start = reached;
 	}
 	const struct page_region all = { .start = area->start, .end = area->end };
 	if (!note_unwritten(pagemap, tracked, done, area->end) || (verify && !note_present(pagemap, &all, 1)))

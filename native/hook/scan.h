@@ -40,10 +40,11 @@ bool scan_plainly(int pagemap, struct tracked_area *tracked);
 /* With `verify`, everything that is there is noted besides. */
 bool scan_quickly(int pagemap, int maps, bool verify, struct tracked_area *tracked);
 /*
- * How far a call has looked. The kernel gathers 512 regions at a time, and in walk_end leaves where it last stopped to hand some
- * over, though it has gone on: only when all the room was used does it say more than the regions themselves. Asked again from
- * there, it would call unwritten what the first call has just protected.
+ * Asks on from `ask->start`, which moves to how far the call has looked: the count of regions, or -1 if it does not get on. The
+ * kernel gathers 512 regions at a time, and in walk_end leaves where it last stopped to hand some over, though it has gone on: only
+ * when all the room was used does it say more than the regions themselves. Asked again from there, it would call unwritten what the
+ * first call has just protected.
  */
-uint64_t scan_reached(const struct pm_scan_arg *ask, long count);
+long scan_on(int pagemap, struct pm_scan_arg *ask);
 
 #endif

@@ -222,14 +222,11 @@ static int answer_from_kernel(int pagemap, const struct pm_scan_arg *asked, stru
 		ask.end = end;
 		ask.vec = (uintptr_t)(answer->out + answer->count);
 		ask.vec_len = answer->max - answer->count;
-		long count = syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN, &ask);
+		long count = scan_on(pagemap, &ask);
 		if (count < 0)
 			return -1;
 		answer->count += (size_t)count;
-		uint64_t reached = scan_reached(&ask, count);
-		if (reached <= answer->reached)
-			return -1;
-		answer->reached = reached;
+		answer->reached = ask.start;
 	}
 	return 1;
 }

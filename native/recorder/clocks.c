@@ -328,15 +328,13 @@ FT_PUBLIC pid_t gettid(void)
 /* Called with a number where the C library had no function: nginx asks for its thread's id so. */
 FT_PUBLIC long syscall(long number, ...)
 {
-	va_list a;
-	va_start(a, number);
-	long arguments[6];
-	for (int i = 0; i < 6; i++)
-		arguments[i] = va_arg(a, long);
-	va_end(a);
 	if (number == SYS_gettid && IS_RECORDED)
 		return identity(IDENTITY_THREAD, ft_pid_told((pid_t)ft_syscall(SYS_gettid)));
-	return REAL(syscall)(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
+	va_list a;
+	va_start(a, number);
+	long result = ft_syscall_of(number, a);
+	va_end(a);
+	return result;
 }
 
 FT_PUBLIC int getrusage(__rusage_who_t who, struct rusage *out)

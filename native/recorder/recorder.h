@@ -15,6 +15,7 @@
 #undef _FORTIFY_SOURCE /* the functions are defined here: no inline versions of them */
 #include <errno.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -140,6 +141,7 @@ bool ft_is_outsider(const void *caller); /* code that is not recorded: allocator
 uint64_t ft_now_ns(void);
 uint64_t ft_ticks(void);
 long ft_syscall(long number, ...);
+long ft_syscall_of(long number, va_list arguments);
 void ft_write_line(const char *format, ...) __attribute__((format(printf, 1, 2))); /* to stderr, for a person */
 
 

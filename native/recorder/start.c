@@ -45,15 +45,21 @@ uint64_t ft_ticks(void)
 #endif
 }
 
+long ft_syscall_of(long number, va_list a)
+{
+	long arguments[6];
+	for (int i = 0; i < 6; i++)
+		arguments[i] = va_arg(a, long);
+	return REAL(syscall)(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
+}
+
 long ft_syscall(long number, ...)
 {
 	va_list a;
 	va_start(a, number);
-	long arguments[6];
-	for (int i = 0; i < 6; i++)
-		arguments[i] = va_arg(a, long);
+	long result = ft_syscall_of(number, a);
 	va_end(a);
-	return REAL(syscall)(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
+	return result;
 }
 
 void ft_write_line(const char *format, ...)

@@ -218,7 +218,7 @@ async function loadPairs(host: PairHost, pairs: Pairs, log: Logger): Promise<voi
 async function adoptPairs(pairs: Pairs, log: Logger): Promise<void> {
   for (const pair of pairs.all()) {
     await pair
-      .exclusively(() => adoptSurely(pair, log))
+      .exclusively(() => adopt(pair))
       .catch((error: unknown) => {
         log.error({ err: error, pair: pair.record.id }, "adopting the pair failed");
         pair.enter("failed", `could not be taken up again: ${String(error)}`);
@@ -226,19 +226,6 @@ async function adoptPairs(pairs: Pairs, log: Logger): Promise<void> {
       .finally(() => {
         pair.adopting = false;
       });
-  }
-}
-
-/** A gate or a store that dies while it is taken up again is started anew by the next attempt. */
-async function adoptSurely(pair: Pair, log: Logger): Promise<void> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return await adopt(pair);
-    } catch (error) {
-      if (attempt >= limits.adoptAttemptsMax) throw error;
-      log.warn({ err: error, pair: pair.record.id, attempt }, "adopting the pair is tried again");
-      await pair.host.clock.sleep(limits.adoptAgainMs);
-    }
   }
 }
 

@@ -2,14 +2,32 @@
  * How a (re)started agent takes up a pair again: from its record and from what still runs. Gates and containers
  * outlive the agent, so after a crash or an upgrade nothing of the service is disturbed.
  */
+import { limits } from "../limits.js";
 import type { Pair } from "./pair.js";
 import type { Application } from "./ports.js";
 import { openStore, warmUp } from "./standby.js";
 import { tearDown } from "./standdown.js";
 import { takeOver } from "./takeover.js";
 
-/** Brings `pair` to the state that is true on this host. What is to be done then is the planner's. */
+/**
+ * Brings `pair` to the state that is true on this host. What is to be done then is the planner's.
+ * A gate or a store that dies meanwhile is started anew by the next attempt.
+ *
+ * @throws the last attempt's error
+ */
 export async function adopt(pair: Pair): Promise<void> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await takeUp(pair);
+    } catch (error) {
+      if (attempt >= limits.adoptAttemptsMax) throw error;
+      pair.log.warn({ err: error, attempt }, "taking the pair up again is tried once more");
+      await pair.host.clock.sleep(limits.adoptAgainMs);
+    }
+  }
+}
+
+async function takeUp(pair: Pair): Promise<void> {
   const { record, host } = pair;
   const running = record.containerId
     ? await host.parts.container.running(record.containerId)

@@ -55,28 +55,31 @@ static int64_t take_signed(struct cursor *c, unsigned bytes)
 	return bytes == 8 ? (int64_t)value : (int64_t)(value << shift) >> shift;
 }
 
+/* Seven bits a byte; *shift is where they end, and *last their last byte. */
+static uint64_t leb(struct cursor *c, unsigned *shift, uint64_t *last)
+{
+	uint64_t value = 0;
+	*shift = 0;
+	do {
+		*last = take(c, 1);
+		value |= *shift < 64 ? (*last & 0x7f) << *shift : 0;
+		*shift += 7;
+	} while (*last & 0x80 && !c->bad);
+	return value;
+}
+
 static uint64_t uleb(struct cursor *c)
 {
-	uint64_t value = 0, byte;
-	unsigned shift = 0;
-	do {
-		byte = take(c, 1);
-		value |= shift < 64 ? (byte & 0x7f) << shift : 0;
-		shift += 7;
-	} while (byte & 0x80 && !c->bad);
-	return value;
+	unsigned shift;
+	uint64_t last;
+	return leb(c, &shift, &last);
 }
 
 static int64_t sleb(struct cursor *c)
 {
-	uint64_t value = 0, byte;
-	unsigned shift = 0;
-	do {
-		byte = take(c, 1);
-		value |= shift < 64 ? (byte & 0x7f) << shift : 0;
-		shift += 7;
-	} while (byte & 0x80 && !c->bad);
-	return (int64_t)(shift < 64 && byte & 0x40 ? value | ~0ull << shift : value);
+	unsigned shift;
+	uint64_t last, value = leb(c, &shift, &last);
+	return (int64_t)(shift < 64 && last & 0x40 ? value | ~0ull << shift : value);
 }
 
 static struct cursor block(struct cursor *c)

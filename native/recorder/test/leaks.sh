@@ -2,7 +2,7 @@
 # Lists the system calls that pass the recorder by, of each server that is installed, under load: every kind of them must be
 # explained in leaks/explained.list. Then shows that it would tell: with one wrapper taken out, and without the list.
 #
-#   recorder/test/leaks.sh [redis|memcached|lighttpd…]       SHOW=--all: the explained ones too
+#   recorder/test/leaks.sh [redis|memcached|lighttpd|nginx-2…]       SHOW=--all: the explained ones too
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 BUILD="${BUILD:-$(realpath ../build)}"
@@ -21,7 +21,9 @@ trap cleanup EXIT
 trace() { # server library list
   "$BUILD/bin/ftlog" create "$LOG" 64 256
   rm -rf "$DIR/work"; mkdir "$DIR/work"; server_files "$1" "$DIR/work"
-  (cd "$DIR/work" && exec timeout -k 5 60 "$LEAKS" --log "$LOG" --library "$2" --explained "$3" ${SHOW:-} $(server_command "$1" "$DIR/work")) >"$DIR/said" 2>"$DIR/errors" &
+  local children=""
+  case "$1" in nginx-*) children=--children;; esac
+  (cd "$DIR/work" && exec timeout -k 5 60 "$LEAKS" --log "$LOG" --library "$2" --explained "$3" $children ${SHOW:-} $(server_command "$1" "$DIR/work")) >"$DIR/said" 2>"$DIR/errors" &
   TRACER=$!
   server_load "$1" "$BUILD/test/recorder-load" 8 1000 "$RANDOM" >"$DIR/load" || { echo "$1: no load"; cat "$DIR/errors"; }
   server_extra "$1"
@@ -32,7 +34,7 @@ trace() { # server library list
   return $status
 }
 failed=0
-servers="${*:-redis redis-aof memcached lighttpd}"
+servers="${*:-redis redis-aof memcached lighttpd nginx-1 nginx-2}"
 for server in $servers; do
   server_is_here "$server" || { echo "$server: not installed"; continue; }
   trace "$server" "$BUILD/lib/libftrec.so" "$LIST"; status=$?

@@ -1,13 +1,13 @@
 /*
  * Which system calls of a recorded application does the recorder not see?
  *
- *   recorder-leaks --log LOG --library LIBFTREC --explained LIST [--all] PROGRAM ARGUMENT…
+ *   recorder-leaks --log LOG --library LIBFTREC --explained LIST [--all] [--children] PROGRAM ARGUMENT…
  *
  * Runs the program recorded, stops it at every system call, and walks up its stack until it has left the C library. If that
  * is in libftrec.so, the recorder made the call, or let it through knowingly; if not, the call has passed it by. Each such
  * kind (call, the C library's function through which it was made, module that called that) has to stand in LIST with
  * a reason. The kernel's page of fast calls (vDSO) is hidden from the program, so that reading a clock is a call
- * too. Processes that it forks are not followed: they are not recorded.
+ * too. Processes that it forks are followed with --children, for programs whose children are recorded.
  *
  * Prints the kinds with their numbers. Ends with 0: all explained; 1: not all; 2: it could not be found out, or nothing was
  * recorded. SIGTERM and SIGINT go to the program. Only on x86-64.
@@ -162,7 +162,7 @@ static bool attribute(pid_t tid, const struct user_regs_struct *regs, struct kin
 	*out = (struct kind){.call = (long)regs->orig_rax};
 	for (int i = 0; i < FRAMES_MAX; i++) {
 		uint64_t pc = frame.registers[UNWIND_RIP];
-		const struct module *m = module_of(main_pid, pc);
+		const struct module *m = module_of(tid, pc);
 		if (m != NULL && m->class == MODULE_RECORDER)
 			return false;
 		describe(out->chain, sizeof out->chain, m, pc);
@@ -170,7 +170,7 @@ static bool attribute(pid_t tid, const struct user_regs_struct *regs, struct kin
 			snprintf(out->by, sizeof out->by, "%s", m != NULL ? m->name : "?");
 			const struct module *target = NULL;
 			uint64_t entry = inner != NULL && m != NULL ? called(tid, m, pc) : 0;
-			target = entry != 0 ? module_of(main_pid, entry) : NULL;
+			target = entry != 0 ? module_of(tid, entry) : NULL;
 			if (target != NULL && target->class == MODULE_RECORDER)
 				return false; /* it let the call through, and ended with a jump */
 			/* A function of its own, which ended with a jump. */
@@ -279,7 +279,7 @@ static void follow(const char *log)
 	}
 }
 
-static int start(char **command, const char *log, const char *library)
+static int start(char **command, const char *log, const char *library, bool children)
 {
 	main_pid = fork();
 	if (main_pid == 0) {
@@ -294,6 +294,8 @@ static int start(char **command, const char *log, const char *library)
 	if (main_pid < 0 || waitpid(main_pid, &status, 0) != main_pid || !WIFSTOPPED(status))
 		return -1;
 	long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL;
+	if (children)
+		options |= PTRACE_O_TRACEFORK;
 	if (ptrace(PTRACE_SETOPTIONS, main_pid, 0, (void *)options) != 0)
 		return -1;
 	return ptrace(PTRACE_SYSCALL, main_pid, 0, 0) == 0 ? 0 : -1;
@@ -324,11 +326,13 @@ static int report(bool all)
 int main(int argc, char **argv)
 {
 	const char *log = NULL, *library = NULL, *list = NULL;
-	bool all = false;
+	bool all = false, children = false;
 	int i = 1;
 	for (; i < argc && strncmp(argv[i], "--", 2) == 0; i++) {
 		if (strcmp(argv[i], "--all") == 0)
 			all = true;
+		else if (strcmp(argv[i], "--children") == 0)
+			children = true;
 		else if (i + 1 < argc && strcmp(argv[i], "--log") == 0)
 			log = argv[++i];
 		else if (i + 1 < argc && strcmp(argv[i], "--library") == 0)
@@ -337,7 +341,7 @@ int main(int argc, char **argv)
 			list = argv[++i];
 	}
 	if (i == argc || log == NULL || library == NULL || list == NULL) {
-		fprintf(stderr, "usage: recorder-leaks --log LOG --library LIBFTREC --explained LIST [--all] PROGRAM ARGUMENT…\n");
+		fprintf(stderr, "usage: recorder-leaks --log LOG --library LIBFTREC --explained LIST [--all] [--children] PROGRAM ARGUMENT…\n");
 		return 2;
 	}
 	if (read_rules(list) != 0)
@@ -345,7 +349,7 @@ int main(int argc, char **argv)
 	struct sigaction action = {.sa_handler = pass_on};
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGINT, &action, NULL);
-	if (start(argv + i, log, library) != 0) {
+	if (start(argv + i, log, library, children) != 0) {
 		perror("recorder-leaks: the program does not start");
 		return 2;
 	}

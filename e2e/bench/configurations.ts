@@ -149,9 +149,6 @@ const dockerCheckpoint: Configuration = {
   },
 };
 
-/** What of them records: applications of one process only. */
-export const recording = ["recorded", "recorded-gate", "hybrid"];
-
 export function configurations(epochs: number[]): Configuration[] {
   return [
     ...[stock, gateOnly, recorded, recordedGate],

@@ -15,7 +15,7 @@ export interface LoadFigures {
   max: number;
 }
 
-export type BenchWorkload = "redis" | "memcached" | "nginx";
+export type BenchWorkload = "redis" | "memcached" | "lighttpd" | "nginx";
 
 export interface LoadRequest {
   address: string;
@@ -44,7 +44,7 @@ export async function measureLoad(
   request: LoadRequest,
 ): Promise<LoadFigures> {
   const { address, port, workload, connections, warmUpMs, durationMs } = request;
-  const protocol = workload === "nginx" ? "http" : workload;
+  const protocol = workload === "nginx" || workload === "lighttpd" ? "http" : workload;
   const argv = [address, port, protocol, connections, warmUpMs, durationMs, valueBytes].map(String);
   const result = await hosts.exec("client", [program, ...argv], warmUpMs + durationMs + 60_000);
   if (result.exitCode !== 0) {

@@ -11,13 +11,12 @@
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { recordable } from "../campaign/hybrid-plan.js";
 import { checkoutRoot } from "../lab/layout.js";
 import { writePlots } from "../plots/bench-plots.js";
 import { LabHosts } from "../runner/hosts.js";
 import { buildImage, Service } from "../runner/service.js";
 import { outFolder, specOf } from "../runner/workloads.js";
-import { asOnTheMachine, type Configuration, configurations, recording } from "./configurations.js";
+import { asOnTheMachine, type Configuration, configurations } from "./configurations.js";
 import { measureIdle } from "./idle.js";
 import { type BenchWorkload, buildLoadGenerator } from "./load-generator.js";
 import { commitId, describeMachine } from "./machine.js";
@@ -61,7 +60,7 @@ function settings(): Settings {
   const { quick } = values;
   const numbers = (text: string) => text.split(",").map(Number);
   return {
-    workloads: (values.workloads ?? (quick ? "redis" : "redis,memcached,nginx")).split(
+    workloads: (values.workloads ?? (quick ? "redis" : "redis,memcached,lighttpd,nginx")).split(
       ",",
     ) as BenchWorkload[],
     connections: numbers(values.connections ?? "1,50"),
@@ -113,10 +112,6 @@ async function bench(hosts: LabHosts, options: Settings): Promise<BenchRow[]> {
   const rows: BenchRow[] = [];
   for (const workload of turns) {
     for (const configuration of chosen) {
-      if (recording.includes(configuration.name) && !isRecordable(workload)) {
-        say(`… ${workload}, ${configuration.name}: not one process, cannot be recorded`);
-        continue;
-      }
       const what = `${workload}, ${configuration.name}${configuration.epochMs ? ` ${configuration.epochMs} ms` : ""}`;
       say(`… ${what}`);
       try {
@@ -136,8 +131,6 @@ async function bench(hosts: LabHosts, options: Settings): Promise<BenchRow[]> {
   }
   return withOverheads(mediansOfTurns(rows));
 }
-
-const isRecordable = (workload: BenchWorkload) => recordable.some((each) => each === workload);
 
 async function main(): Promise<void> {
   const options = settings();

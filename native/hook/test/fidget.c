@@ -3,7 +3,7 @@
  * of areas, descriptors, threads, its name, timers. Remembers in its memory what it has done, and looks each round whether it
  * is so: a checkpoint whose parts are of different moments makes a difference. Prints the rounds.
  *
- *   fidget [seed]
+ *   fidget [seed [kind]]     a kind of change alone: flags, descriptors, size, threads, name, timers
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -19,7 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FIRST_FD = 100, FDS = 8, TIMERS = 4, THREADS = 4, PAGE = 4096, FILE_PAGES_MAX = 64, AREA_BYTES = 64 * PAGE };
+enum { FIRST_FD = 100, FDS = 8, TIMERS = 4, THREADS = 4, PAGE = 4096, FILE_PAGES_MAX = 64, AREA_BYTES = 64 * PAGE, KINDS = 6 };
+static const char *const kinds[KINDS] = {"flags", "descriptors", "size", "threads", "name", "timers"};
 
 static struct {
 	bool open[FDS], timed[TIMERS], running[THREADS], kept_from_children;
@@ -78,10 +79,9 @@ static void change_timer(int i)
 	is.timed[i] = !is.timed[i];
 }
 
-static void change(unsigned random)
+static void change(unsigned kind, int i)
 {
-	int i = (int)(random >> 8);
-	switch (random % 6) {
+	switch (kind) {
 	case 0:
 		if (madvise(area, AREA_BYTES, is.kept_from_children ? MADV_DOFORK : MADV_DONTFORK) != 0)
 			wrong("madvise");
@@ -164,8 +164,17 @@ static void look(void)
 		wrong("%d threads", threads_now());
 }
 
+static unsigned kind_named(const char *name)
+{
+	for (unsigned i = 0; i < KINDS; i++)
+		if (strcmp(kinds[i], name) == 0)
+			return i;
+	wrong("no kind %s", name);
+}
+
 int main(int argc, char **argv)
 {
+	unsigned alone = argc > 2 ? kind_named(argv[2]) : KINDS;
 	unsigned random = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 1;
 	source = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	file = memfd_create("fidget", MFD_CLOEXEC);
@@ -178,7 +187,7 @@ int main(int argc, char **argv)
 	for (long round = 1;; round++) {
 		struct timespec rest = { .tv_nsec = 700000 };
 		random = random * 1664525u + 1013904223u;
-		change(random >> 4);
+		change(alone < KINDS ? alone : random / 16 % KINDS, (int)(random >> 12));
 		nanosleep(&rest, NULL);
 		look();
 		printf("%ld\n", round);

@@ -21,7 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, WORDS = PAGE / 8, SLOTS = 20, PAGES_MAX = 1200, OPERATIONS = 12, ROUND_NS = 3000000, CHILDREN_MAX = 2, DEPTH_MAX = 2 };
+enum { TABLE_PAGES = 512, FIELD_PAGES = 5 * TABLE_PAGES, FIELD_ROUNDS = 24 };
+enum { PAGE = 4096, WORDS = PAGE / 8, SLOTS = 20, PAGES_MAX = FIELD_PAGES, SCATTERED_PAGES = 1200, OPERATIONS = 12, ROUND_NS = 3000000, CHILDREN_MAX = 2, DEPTH_MAX = 2 };
 
 /* An area of so many pages; stamp[i] names the content of a page, 0: as it was mapped. */
 struct slot {
@@ -32,7 +33,7 @@ struct slot {
 	uint32_t stamp[PAGES_MAX];
 };
 
-static struct slot slot[SLOTS];
+static struct slot slot[SLOTS], field;
 static uint64_t state;
 static uint32_t next_uid = 1, next_stamp = 1;
 static unsigned look = 1; /* rounds between checks of all */
@@ -126,7 +127,7 @@ static void map_pages(struct slot *s, size_t pages, bool file)
 static void map_slot(struct slot *s)
 {
 	bool file = draw(4) == 0;
-	map_pages(s, draw(6) == 0 ? 600 + draw(PAGES_MAX - 600) : 1 + draw(40), file);
+	map_pages(s, draw(6) == 0 ? 600 + draw(SCATTERED_PAGES - 600) : 1 + draw(40), file);
 	if (!s->file && draw(2) == 0)
 		(void)madvise(s->at, s->pages * PAGE, MADV_HUGEPAGE); /* where there are none, it is only not so */
 }
@@ -209,9 +210,32 @@ static void write_some(struct slot *s)
 static void scatter(struct slot *s)
 {
 	unmap_slot(s);
-	map_pages(s, PAGES_MAX, false);
+	map_pages(s, SCATTERED_PAGES, false);
 	for (size_t page = draw(2); page < s->pages; page += 2)
 		write_page(s, page);
+}
+
+/*
+ * A large area with little in it, of which whole page tables are dropped: the kernel may free them, with all marks in them. So that
+ * they stay away for a while, it is looked at rarely, and one table is written at a time.
+ */
+static void till(struct slot *s)
+{
+	if (s->pages == 0)
+		map_pages(s, FIELD_PAGES, false);
+	size_t before = (uintptr_t)s->at / PAGE % TABLE_PAGES;
+	size_t from = (TABLE_PAGES - before) % TABLE_PAGES + draw(FIELD_PAGES / TABLE_PAGES - 1) * TABLE_PAGES;
+	switch (draw(20)) {
+	case 0:
+		if (madvise(s->at + from * WORDS, TABLE_PAGES * PAGE, MADV_DONTNEED) != 0)
+			wrong("madvise");
+		memset(s->stamp + from, 0, TABLE_PAGES * sizeof *s->stamp);
+		break;
+	case 1:
+		for (int i = 0; i < 8; i++)
+			write_page(s, from + draw(TABLE_PAGES));
+		break;
+	}
 }
 
 static void begin_child(void)
@@ -306,8 +330,11 @@ int main(int argc, char **argv)
 	for (uint64_t round = 1, life = 100 + draw(400); depth == 0 || life > 0; round++, life--) {
 		for (int i = 0; i < OPERATIONS; i++)
 			operate();
+		till(&field);
 		if (depth == 0)
 			write_shared();
+		if (round % FIELD_ROUNDS == 0)
+			check_slot(&field);
 		if (round % look == 0)
 			check_all();
 		else

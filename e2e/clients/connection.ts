@@ -7,6 +7,7 @@
 import { connect, type Socket } from "node:net";
 import type { Dialogue } from "./dialogue.js";
 import { type LatencyRecorder, monotonicUs } from "./latency.js";
+import type { Waiting } from "./report.js";
 
 /** How a connection ended. Everything but `finished` breaks a promise to the client. */
 export type Ending =
@@ -52,6 +53,13 @@ export class ClientConnection {
 
   get localPort(): number | undefined {
     return this.#socket?.localPort;
+  }
+
+  /** The oldest request that is not answered yet. */
+  get waiting(): Waiting | undefined {
+    const sinceUs = this.#sentUs[0];
+    if (this.#ending || sinceUs === undefined) return undefined;
+    return { connection: this.#dialogue.connection, port: this.localPort ?? 0, sinceUs };
   }
 
   /** Resolves when the connection is up; a refusal shows in `ended`. */

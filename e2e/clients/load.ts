@@ -4,7 +4,7 @@ import type { Dialogue } from "./dialogue.js";
 import type { Conversation } from "./dialogues.js";
 import { addFindings, noFindings } from "./findings.js";
 import { LatencyRecorder, monotonicUs } from "./latency.js";
-import type { ClientReport, ConnectionLedger, Workload } from "./report.js";
+import type { ClientReport, ConnectionLedger, Waiting, Workload } from "./report.js";
 
 export interface LoadOptions extends ConnectionOptions {
   workload: Workload;
@@ -21,7 +21,16 @@ export interface RunningLoad {
   readonly acknowledged: number;
   readonly openConnections: number;
   readonly lastReplyUs: number;
+  /** Who has waited longest for an answer. */
+  waiting(): Waiting | undefined;
   ledgers(): ConnectionLedger[];
+}
+
+export function longest(connections: Iterable<ClientConnection>): Waiting | undefined {
+  let found: Waiting | undefined;
+  for (const { waiting } of connections)
+    if (waiting && (!found || waiting.sinceUs < found.sinceUs)) found = waiting;
+  return found;
 }
 
 export class Load implements RunningLoad {
@@ -74,6 +83,10 @@ export class Load implements RunningLoad {
   }
   get lastReplyUs(): number {
     return this.#latency.timeline().at(-1)?.atUs ?? 0;
+  }
+
+  waiting(): Waiting | undefined {
+    return longest(this.#connections);
   }
 
   ledgers(): ConnectionLedger[] {

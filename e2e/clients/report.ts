@@ -51,9 +51,24 @@ export interface VerifyReport {
   recordsChecked: number;
 }
 
+/** A connection (by its port on the client's side) that waits for an answer. */
+export interface Waiting {
+  connection: number;
+  port: number;
+  sinceUs: number;
+}
+
 export type ClientLine =
   | { kind: "ready"; connections: number }
-  | { kind: "progress"; nowUs: number; acknowledged: number; open: number; lastReplyUs: number }
+  | {
+      kind: "progress";
+      nowUs: number;
+      acknowledged: number;
+      open: number;
+      lastReplyUs: number;
+      /** Who has waited longest for an answer, and since when. */
+      waiting?: Waiting;
+    }
   | { kind: "report"; report: ClientReport }
   | { kind: "verified"; verify: VerifyReport }
   | { kind: "failed"; message: string };

@@ -8,8 +8,8 @@ import { ClientConnection } from "./connection.js";
 import type { Conversation } from "./dialogues.js";
 import { addFindings, noFindings } from "./findings.js";
 import { LatencyRecorder, monotonicUs } from "./latency.js";
-import type { LoadOptions, RunningLoad } from "./load.js";
-import type { ClientReport, ConnectionLedger } from "./report.js";
+import { type LoadOptions, longest, type RunningLoad } from "./load.js";
+import type { ClientReport, ConnectionLedger, Waiting } from "./report.js";
 
 export class ShortConnections implements RunningLoad {
   readonly #options: LoadOptions;
@@ -18,6 +18,7 @@ export class ShortConnections implements RunningLoad {
   readonly #findings = noFindings();
   readonly #complaints: string[] = [];
   readonly #endings = { finished: 0, reset: 0, stalled: 0, refused: 0, garbage: 0 };
+  readonly #open = new Set<ClientConnection>();
   #finishing = false;
 
   constructor(options: LoadOptions, conversation: Conversation) {
@@ -64,6 +65,9 @@ export class ShortConnections implements RunningLoad {
   get lastReplyUs(): number {
     return this.#latency.timeline().at(-1)?.atUs ?? 0;
   }
+  waiting(): Waiting | undefined {
+    return longest(this.#open);
+  }
   ledgers(): ConnectionLedger[] {
     return [];
   }
@@ -72,9 +76,11 @@ export class ShortConnections implements RunningLoad {
     while (!this.#finishing) {
       const dialogue = this.#conversation.dialogueOf(slot);
       const connection = new ClientConnection(this.#options, dialogue, this.#latency);
+      this.#open.add(connection);
       await connection.open();
       connection.start();
       const ending = await connection.ended;
+      this.#open.delete(connection);
       this.#endings[ending.kind] += 1;
       addFindings(this.#findings, dialogue.findings);
       if (this.#complaints.length < 20) this.#complaints.push(...dialogue.complaints);

@@ -46,7 +46,8 @@ async function work(options: ClientOptions): Promise<void> {
   say({ kind: "ready", connections: load.openConnections });
   const ticker = setInterval(() => {
     const { acknowledged, openConnections: open, lastReplyUs } = load;
-    say({ kind: "progress", nowUs: monotonicUs(), acknowledged, open, lastReplyUs });
+    const waiting = load.waiting();
+    say({ kind: "progress", nowUs: monotonicUs(), acknowledged, open, lastReplyUs, waiting });
   }, progressEveryMs);
   const running = load.run();
   finished = running;

@@ -10,6 +10,7 @@ import type { Ftctl } from "./ftctl.js";
 import type { Host, Hosts } from "./hosts.js";
 import type { PairPool } from "./pair-pool.js";
 import type { PolicyOverrides, Service } from "./service.js";
+import { watchSilence } from "./silence.js";
 
 export interface Scenario {
   name: string;
@@ -71,6 +72,7 @@ export async function underLoad(
     ...{ connections, thinkMs: 1, stallMsMax: 60_000 },
     ...options.client,
   });
+  const silences = watchSilence(context.hosts, client, service.name);
   try {
     await client.makesProgress(options.warmUpReplies ?? connections * 20, progressTimeoutMs);
     await fault({ service, primary, standby, client });
@@ -92,6 +94,7 @@ export async function underLoad(
     }
     return { report, verdict };
   } finally {
+    for (const folder of silences()) context.note(`a client waited: ${folder}`);
     client.dispose();
   }
 }

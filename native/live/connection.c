@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { MSS_DEFAULT = 536, NS_PER_MS = 1000000, BEHIND_BYTES_MAX = 1 << 30 };
+enum { MSS_DEFAULT = 536, BEHIND_BYTES_MAX = 1 << 30 };
 
 void connection_begin(struct connection *connection, const struct tuple *tuple, struct island *islands)
 {
@@ -28,18 +28,23 @@ bool connection_over(const struct connection *connection)
 
 /* ---- timestamps ---- */
 
-/* The best lower bound of the distance between the container's clock and ours; both go at 1 kHz. */
+uint32_t connection_ticks(bool microseconds, uint64_t ns)
+{
+	return (uint32_t)(ns / (microseconds ? 1000 : 1000000));
+}
+
+/* The best lower bound of the distance between the container's clock and ours. */
 static void learn_clock(struct connection *connection, uint32_t value, uint64_t now_ns)
 {
-	uint32_t distance = value - (uint32_t)(now_ns / NS_PER_MS);
-	if (!connection->clock_known || sequence_after(distance, connection->clock_ms))
-		connection->clock_ms = distance;
+	uint32_t distance = value - connection_ticks(connection->microseconds, now_ns);
+	if (!connection->clock_known || sequence_after(distance, connection->clock))
+		connection->clock = distance;
 	connection->clock_known = true;
 }
 
 uint32_t connection_timestamp(const struct connection *connection, uint64_t now_ns)
 {
-	return connection->clock_ms + (uint32_t)(now_ns / NS_PER_MS);
+	return connection->clock + connection_ticks(connection->microseconds, now_ns);
 }
 
 /* ---- handshake ---- */
@@ -60,7 +65,7 @@ static void open_connection(struct connection *connection, struct pool *pool)
 	stream_begin(&connection->input, connection->input.island, 0);
 	connection->stage = STAGE_ANSWERED;
 	connection->opened = true;
-	connection->adopted = connection->clock_known = false;
+	connection->adopted = connection->clock_known = connection->microseconds = false;
 	connection->wscale = remote->has_wscale && local->has_wscale;
 	connection->send_wscale = connection->wscale ? remote->wscale : 0;
 	connection->receive_wscale = connection->wscale ? local->wscale : 0;

@@ -63,9 +63,9 @@ struct connection {
 	uint64_t remote_fin_position, lost_to; /* bytes below lost_to came that had no room */
 	bool receive_known;
 	uint32_t receive_acknowledged, receive_window; /* the last that the container promised */
-	/* timestamps: the container's clock was at least (time in ms + clock_ms) when that was last looked at */
-	bool clock_known;
-	uint32_t clock_ms, remote_tsval;
+	/* timestamps: the container's clock was at least (time in ticks + clock) when that was last looked at */
+	bool clock_known, microseconds; /* a tick: a millisecond, unless its route asks for microseconds (tcp_usec_ts) */
+	uint32_t clock, remote_tsval;
 	uint64_t touched_ns;
 };
 
@@ -83,6 +83,7 @@ static inline uint32_t connection_acknowledged(const struct connection *connecti
 }
 /* A value for the container's timestamps that the remote side takes as newer than all it has seen. */
 uint32_t connection_timestamp(const struct connection *connection, uint64_t now_ns);
+uint32_t connection_ticks(bool microseconds, uint64_t ns);
 /* Nothing is missing of what it said and we were to keep. */
 bool connection_whole(const struct connection *connection);
 bool connection_over(const struct connection *connection);

@@ -118,7 +118,14 @@ static void take_clock(const struct connection *connection, const struct socket_
 		out->tsval = connection_timestamp(connection, now_ns);
 	if (old != NULL && old->timestamps && (!tracked || sequence_after(old->timestamp, out->tsval)))
 		out->tsval = old->timestamp;
-	out->tsval += tracked && !connection->adopted ? PLAN_CLOCK_MARGIN_MS : PLAN_CLOCK_UNSURE_MS;
+	bool microseconds = old != NULL && old->timestamps ? old->microseconds : tracked && connection->microseconds;
+	uint64_t margin_ms = tracked && !connection->adopted ? PLAN_CLOCK_MARGIN_MS : PLAN_CLOCK_UNSURE_MS;
+	out->tsval += connection_ticks(microseconds, margin_ms * 1000000);
+	/*
+	 * Since Linux 6.7 the lowest bit of TCP_TIMESTAMP is no number: it makes the clock go in microseconds. A connection whose
+	 * clock went a thousand times too fast was deaf after the next takeover: the remote side dropped all as old (PAWS).
+	 */
+	out->tsval = microseconds ? out->tsval | 1 : (out->tsval + 1) & ~1u;
 	out->remote_tsval = connection ? connection->remote_tsval : 0;
 }
 

@@ -8,6 +8,10 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#ifndef TCPI_OPT_USEC_TS
+#define TCPI_OPT_USEC_TS 64
+#endif
+
 int socket_option_set(int fd, int level, int name, int value)
 {
 	return setsockopt(fd, level, name, &value, sizeof value);
@@ -93,6 +97,7 @@ static int read_all(int fd, struct socket_state *out)
 	if (out->timestamps && option_get(fd, IPPROTO_TCP, TCP_TIMESTAMP, &timestamp) != 0)
 		return -1;
 	out->timestamp = (uint32_t)timestamp;
+	out->microseconds = (info.tcpi_options & TCPI_OPT_USEC_TS) != 0;
 	out->remote_fin = info.tcpi_state == TCP_CLOSE_WAIT || info.tcpi_state == TCP_LAST_ACK ||
 			  info.tcpi_state == TCP_CLOSING || info.tcpi_state == TCP_TIME_WAIT;
 	out->local_fin = info.tcpi_state == TCP_FIN_WAIT1 || info.tcpi_state == TCP_FIN_WAIT2 ||

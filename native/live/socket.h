@@ -23,6 +23,7 @@ struct socket_state {
 	uint32_t receive_next; /* of bytes; a FIN is not counted */
 	uint32_t send_unacknowledged;
 	uint32_t timestamp;
+	bool microseconds; /* are what its timestamps count */
 	struct tcp_repair_window window;
 	uint8_t *unread, *unacknowledged;
 	uint32_t unread_bytes, unacknowledged_bytes;

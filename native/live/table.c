@@ -9,7 +9,7 @@ enum { HEADER_CRC_AT = 36, BODY_CRC_AT = 32 };
 enum {
 	BIT_OPENED = 1, BIT_BY_REMOTE = 2, BIT_ADOPTED = 4, BIT_WSCALE = 8, BIT_SACK = 16, BIT_TIMESTAMPS = 32,
 	BIT_SEND_NEXT = 64, BIT_LOCAL_FIN = 128, BIT_REMOTE_FIN = 256, BIT_HEARD = 512, BIT_RECEIVE = 1024, BIT_CLOCK = 2048,
-	BIT_REMOTE_SYN = 4096, BIT_LOCAL_SYN = 8192, BIT_WHOLE = 16384,
+	BIT_REMOTE_SYN = 4096, BIT_LOCAL_SYN = 8192, BIT_WHOLE = 16384, BIT_MICROSECONDS = 32768,
 };
 
 /* One list of the fields, walked by writer and reader alike. */
@@ -40,7 +40,7 @@ static uint32_t bits_of(const struct connection *c)
 	       (c->remote_fin ? BIT_REMOTE_FIN : 0) | (c->heard_after_fin ? BIT_HEARD : 0) |
 	       (c->receive_known ? BIT_RECEIVE : 0) | (c->clock_known ? BIT_CLOCK : 0) |
 	       (c->remote_syn.seen ? BIT_REMOTE_SYN : 0) | (c->local_syn.seen ? BIT_LOCAL_SYN : 0) |
-	       (connection_whole(c) ? BIT_WHOLE : 0);
+	       (connection_whole(c) ? BIT_WHOLE : 0) | (c->microseconds ? BIT_MICROSECONDS : 0);
 }
 
 static void set_bits(struct connection *c, uint32_t bits)
@@ -57,6 +57,7 @@ static void set_bits(struct connection *c, uint32_t bits)
 	c->heard_after_fin = bits & BIT_HEARD;
 	c->receive_known = bits & BIT_RECEIVE;
 	c->clock_known = bits & BIT_CLOCK;
+	c->microseconds = bits & BIT_MICROSECONDS;
 	c->remote_syn.seen = bits & BIT_REMOTE_SYN;
 	c->local_syn.seen = bits & BIT_LOCAL_SYN;
 }
@@ -87,7 +88,7 @@ static void walk(struct cursor *cursor, struct connection *c, uint32_t *bits, ui
 	FIELD(cursor, c->input_origin, 4);
 	FIELD(cursor, c->receive_acknowledged, 4);
 	FIELD(cursor, c->receive_window, 4);
-	FIELD(cursor, c->clock_ms, 4);
+	FIELD(cursor, c->clock, 4);
 	FIELD(cursor, c->remote_tsval, 4);
 	FIELD(cursor, *start, 8);
 	FIELD(cursor, *next, 8);

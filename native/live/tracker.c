@@ -169,7 +169,8 @@ struct connection *tracker_adopt(struct tracker *tracker, const struct socket_st
 	connection->receive_acknowledged = state->window.rcv_wup;
 	connection->receive_window = state->window.rcv_wnd;
 	connection->clock_known = state->timestamps;
-	connection->clock_ms = state->timestamp - (uint32_t)(now_ns / 1000000);
+	connection->microseconds = state->microseconds;
+	connection->clock = state->timestamp - connection_ticks(state->microseconds, now_ns);
 	connection->remote_fin = state->remote_fin;
 	connection->local_fin_seen = state->local_fin;
 	if (!stream_add(&connection->input, &tracker->pool, 0, state->unread, state->unread_bytes)) {

@@ -360,6 +360,33 @@ TEST(an_adopted_connection_goes_on_from_its_socket)
 	CHECK_EQ(plan_for(c, NULL, (struct view){ 0 }), PLAN_UNKNOWN); /* where it began nobody knows */
 }
 
+/* Its lowest bit says what the clock counts; an odd value once made it go a thousand times too fast. */
+TEST(a_plan_leaves_the_clock_of_timestamps_its_pace)
+{
+	struct socket_state state = { .tuple = { LOCAL, REMOTE, LOCAL_PORT, REMOTE_PORT }, .connected = true, .timestamps = true,
+				      .mss = 1460, .receive_next = REMOTE_ISN + 1, .send_unacknowledged = LOCAL_ISN + 1 };
+	for (uint32_t timestamp = 9000; timestamp < 9004; timestamp++) {
+		for (int microseconds = 0; microseconds < 2; microseconds++) {
+			tracker_close(&tracker);
+			CHECK_EQ(tracker_open(&tracker, 4, 64), 0);
+			state.timestamp = timestamp;
+			state.microseconds = microseconds != 0;
+			struct connection *c = tracker_adopt(&tracker, &state, 10 * ms);
+			CHECK(c != NULL);
+			uint32_t least = timestamp + PLAN_CLOCK_UNSURE_MS * (microseconds ? 1000 : 1);
+			CHECK_EQ(plan_for(NULL, &state, (struct view){ .since_checkpoint = true }), PLAN_REBUILD);
+			CHECK_EQ(plan.tsval & 1, (unsigned)microseconds);
+			CHECK(plan.tsval >= least && plan.tsval <= least + 1);
+			CHECK_EQ(plan_for(c, &state, (struct view){ .since_checkpoint = true }), PLAN_REBUILD);
+			CHECK_EQ(plan.tsval & 1, (unsigned)microseconds);
+			CHECK(plan.tsval >= least);
+		}
+		establish();
+		CHECK_EQ(plan_for(&tracker.connection[0], NULL, (struct view){ 0 }), PLAN_REBUILD);
+		CHECK_EQ(plan.tsval & 1, 0);
+	}
+}
+
 /* ---- tables ---- */
 
 TEST(a_table_gives_back_what_was_put_in)
@@ -382,7 +409,7 @@ TEST(a_table_gives_back_what_was_put_in)
 	struct connection *d = tracker_find(&other, &c->tuple);
 	CHECK(d != NULL && d->remote_fin && d->opened && d->wscale && d->input.start == 2 && d->input.next == 6);
 	CHECK_EQ(d->send_window, c->send_window);
-	CHECK_EQ(d->clock_ms, c->clock_ms);
+	CHECK_EQ(d->clock, c->clock);
 	tracker_close(&other);
 	free(table);
 }
@@ -544,6 +571,7 @@ int main(void)
 	RUN(a_plan_joins_the_checkpoint_with_what_came_after_it);
 	RUN(a_plan_knows_when_a_connection_is_over);
 	RUN(an_adopted_connection_goes_on_from_its_socket);
+	RUN(a_plan_leaves_the_clock_of_timestamps_its_pace);
 	RUN(a_table_gives_back_what_was_put_in);
 	RUN(a_hostile_table_is_refused_or_read_without_harm);
 	RUN(hostile_frames_do_no_harm);

@@ -74,7 +74,8 @@ server_load() { # server recorder-load connections milliseconds seed
   wait $load
 }
 renew_workers() { # reload|loss
-  local master; master="$(pgrep -o -x nginx)"
+  # In the test's container only: this machine may run others' nginx.
+  local master; master="$(pgrep --ns "$INIT" --nslist pid -o -x nginx)"
   for _ in 1 2; do
     sleep 0.08
     case "$1" in

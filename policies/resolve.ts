@@ -9,15 +9,17 @@ import { ExitCode, FtError } from "../orchestrator/errors/error.js";
 import { parseCidr } from "./address.js";
 import type { PolicySpec, ProtectionPolicy } from "./schema.js";
 
-/** `auto` is resolved. */
+/** `auto` is decided when the application has been looked at. */
 export type ResolvedMode = "checkpoint" | "hybrid";
 
 export type ResolvedPolicy = Omit<PolicySpec, "mode" | "standby" | "network" | "containers"> & {
   /** Name of the policy it came from. */
   name: string;
   mode: ResolvedMode;
-  /** As it was written: `auto` says that somebody else has chosen. */
+  /** As it was written: with `auto` it was chosen for the application (orchestrator/preflight/mode.ts). */
   modeAsked: PolicySpec["mode"];
+  /** With `auto`: why. */
+  modeReason?: string | undefined;
   standby: string;
   network: {
     /** With prefix length: `10.0.0.5/24`. */
@@ -58,7 +60,7 @@ export function resolvePolicy(policy: ProtectionPolicy, context: ResolveContext)
   return {
     ...rest,
     name: policy.metadata.name,
-    // Hybrid has to be asked for by name until it has the checkpoint mode's record.
+    // What needs nothing of the application, until somebody has looked at it.
     mode: mode === "hybrid" ? "hybrid" : "checkpoint",
     modeAsked: mode,
     standby: chosen,

@@ -25,7 +25,7 @@ describe("defaults", () => {
   it("fills every field from an empty spec", () => {
     const { spec } = protectionPolicySchema.parse(document());
     expect(spec).toEqual({
-      mode: "auto",
+      mode: "checkpoint",
       network: { mtu: 1500 },
       epoch: { intervalMs: 25, idleIntervalMs: 1000, freezeTimeoutMs: 2000, failuresMax: 20 },
       detection: {

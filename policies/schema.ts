@@ -201,9 +201,9 @@ export const policySpecSchema = z
   .strictObject({
     mode: z
       .enum(["checkpoint", "hybrid", "auto"])
-      .default("auto")
+      .default("checkpoint")
       .describe(
-        "What output waits for. hybrid is experimental and for one process only; auto is checkpoint for now.",
+        "What output waits for. hybrid is experimental; auto: hybrid if the application can be recorded, else checkpoint.",
       ),
     standby: hostNameSchema
       .optional()

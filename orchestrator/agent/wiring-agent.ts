@@ -17,7 +17,7 @@ import type { Pairs } from "./pairs.js";
 import { type PairPaths, pairPaths } from "./paths.js";
 import type { PeerServiceParts } from "./peer-service.js";
 import { dockerWiring, originControl } from "./wiring-docker.js";
-import { checkBoth, factsOfThisHost, probeThisHost } from "./wiring-preflight.js";
+import { checkBoth, factsOfThisHost, probeThisHost, withMode } from "./wiring-preflight.js";
 
 export function agentParts(
   shared: AgentShared,
@@ -71,7 +71,7 @@ async function policyOf(shared: AgentShared, request: CheckRequest, pairId: stri
   const { engine, clients, config } = shared;
   const inspect = await engine.inspect(request.container);
   const peers = clients.names();
-  return effectivePolicy({
+  const policy = await effectivePolicy({
     container: request.container,
     pairId,
     standby: request.standby,
@@ -80,6 +80,7 @@ async function policyOf(shared: AgentShared, request: CheckRequest, pairId: stri
     document: request.policy,
     policiesDir: config.policiesDir,
   });
+  return withMode(shared, inspect, policy);
 }
 
 const LOG_TAIL_BYTES = 64 << 10;

@@ -2,6 +2,7 @@
 import { probeCriu } from "../../criu/probe.js";
 import { describeToolkit } from "../../criu/toolkit.js";
 import type { ResolvedPolicy } from "../../policies/resolve.js";
+import { type ContainerInspect, containerName } from "../docker/docker-types.js";
 import { asFtError } from "../errors/error.js";
 import { newPairId } from "../pair/protect.js";
 import {
@@ -9,8 +10,11 @@ import {
   type HostEnvironment,
   type HostFacts,
   type HostQuestions,
+  recorderFacts,
 } from "../preflight/host-facts.js";
+import { chooseMode } from "../preflight/mode.js";
 import { preflight } from "../preflight/preflight.js";
+import { gatherWorkloadFacts } from "../preflight/workload-facts.js";
 import type { CheckRequest, CheckResult } from "./api-types.js";
 import type { AgentShared } from "./main.js";
 import type { HostFactsRequest } from "./peer-service.js";
@@ -31,7 +35,7 @@ export async function checkBoth(
       policyMounts: policy.files.mounts,
       network: { address, uplink, mtu },
       recorded: policy.mode === "hybrid",
-      modeAuto: policy.modeAsked === "auto",
+      modeReason: policy.modeReason,
     },
     {
       environment: await environmentOf(shared),
@@ -49,6 +53,34 @@ export async function checkBoth(
       ],
     },
   );
+}
+
+/** With `mode: auto`: looks at the application and at the standby's recorder. */
+export async function withMode(
+  shared: AgentShared,
+  inspect: ContainerInspect,
+  policy: ResolvedPolicy,
+): Promise<ResolvedPolicy> {
+  if (policy.modeAsked !== "auto") return policy;
+  const runs = inspect.State.Running && inspect.State.Pid > 0;
+  const workload = runs ? await gatherWorkloadFacts(inspect.State.Pid) : undefined;
+  const { host } = shared.identity;
+  const primary = { host, ...(await recorderFacts(shared.config.nativeDir)) };
+  const questions = {
+    ...{
+      imageId: inspect.Image,
+      containerName: containerName(inspect),
+      bindSources: [],
+      probeAddress: false,
+    },
+    role: "standby" as const,
+  };
+  // One that cannot be reached is a failed check of its own.
+  const standby = await askFacts(shared.clients.client(policy.standby), questions).catch(
+    () => undefined,
+  );
+  const { mode, reason } = chooseMode(workload, primary, standby);
+  return { ...policy, mode, modeReason: reason };
 }
 
 async function askFacts(

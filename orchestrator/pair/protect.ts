@@ -71,13 +71,9 @@ export async function protect(
       await untilProtected(pair);
       await origins.remove(origin.id);
       await pair.save({ originalId: "" });
-      if (pair.policy.modeAsked === "auto") {
-        pair.event(
-          "mode-chosen",
-          "info",
-          "mode auto: checkpoint; hybrid has to be asked for by name",
-        );
-      }
+      const { mode, modeAsked, modeReason } = pair.policy;
+      if (modeAsked === "auto")
+        pair.event("mode-chosen", "info", `mode auto: ${mode} (${modeReason})`);
       return pair;
     } catch (error) {
       tell({ step: "undo", message: "something failed: bringing the original container back" });

@@ -12,9 +12,10 @@ import {
   parseLink,
   parseTracking,
 } from "./host-facts.js";
+import { chooseMode, modeChecks } from "./mode.js";
 import type { Runtime } from "./runtime.js";
 import { parseInodes, parseNetlink, parseProtocols, parseSsMptcp, parseSsUnix } from "./sockets.js";
-import { modeChosen, recordingChecks, workloadChecks } from "./workload-checks.js";
+import { recordingChecks, workloadChecks } from "./workload-checks.js";
 import {
   descendants,
   type ProcessFacts,
@@ -386,14 +387,26 @@ describe("a workload", () => {
     const [check] = recordingChecks(facts, "alpha");
     expect(check).toMatchObject({ status: "failed", name: "recording" });
     expect(check?.reason).toMatch(reason);
-    const [chosen] = modeChosen(facts, "alpha");
-    expect(chosen).toMatchObject({ status: "ok", name: "mode" });
-    expect(chosen?.reason).toMatch(reason);
+    const recorder = { host: "alpha", recorderBuild: "75f0" };
+    const chosen = chooseMode(facts, recorder, recorder);
+    expect(chosen).toMatchObject({ mode: "checkpoint", reason: expect.stringMatching(reason) });
+    expect(modeChecks(false, chosen.reason, "alpha")).toMatchObject([
+      { status: "ok", name: "mode" },
+    ]);
   });
 
-  it("is in mode checkpoint if the mode is auto", () => {
-    const [chosen] = modeChosen(workload, "alpha");
-    expect(chosen?.reason).toBe("auto: checkpoint (hybrid has to be asked for by name)");
+  it("is recorded with mode auto if nothing speaks against it, and the standby has the same recorder", () => {
+    const recorder = { host: "alpha", recorderBuild: "75f0" };
+    const choose = (standby: Parameters<typeof chooseMode>[2], facts?: WorkloadFacts) =>
+      chooseMode(facts, recorder, standby);
+    expect(choose(recorder, workload).mode).toBe("hybrid");
+    expect(choose({ host: "beta", recorderBuild: "0000" }, workload)).toMatchObject({
+      mode: "checkpoint",
+      reason: expect.stringMatching(/another build/),
+    });
+    expect(choose({ host: "beta" }, workload).mode).toBe("checkpoint");
+    expect(choose(undefined, workload).mode).toBe("checkpoint");
+    expect(choose(recorder, undefined).mode).toBe("checkpoint");
   });
 
   it("may hold unix sockets only to its own", () => {

@@ -289,8 +289,10 @@ function dockerDifference(primary: HostFacts, standby: HostFacts): Finding[] {
   return [warning(`Docker ${a.version} on ${primary.host}, ${b.version} on ${standby.host}`)];
 }
 
+type RecorderOf = Pick<HostFacts, "host" | "recorderBuild">;
+
 /** What one build has recorded is in the application's memory, and only the same can go on from it. */
-function recorderFindings(primary: HostFacts, standby: HostFacts): Finding[] {
+export function recorderFindings(primary: RecorderOf, standby: RecorderOf): Finding[] {
   const [a, b] = [primary.recorderBuild, standby.recorderBuild];
   if (a !== undefined && a === b) return [];
   const said = (build: string | undefined) => build?.slice(0, 12) ?? "none";

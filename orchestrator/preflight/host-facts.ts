@@ -102,7 +102,7 @@ export async function gatherHostFacts(
     cpuModel: cpuinfo.model,
     cpuFlags: cpuinfo.flags,
     ...(environment.criuVersion === undefined ? {} : { criuVersion: environment.criuVersion }),
-    ...(await recorderFacts(environment)),
+    ...(await recorderFacts(environment.nativeDir)),
     ...docker.facts,
     ...(questions.uplink === undefined ? {} : { uplink: await uplinkFacts(questions.uplink) }),
     ...(await addressFacts(questions)),
@@ -112,9 +112,7 @@ export async function gatherHostFacts(
   };
 }
 
-async function recorderFacts({
-  nativeDir,
-}: HostEnvironment): Promise<Pick<HostFacts, "recorderBuild">> {
+export async function recorderFacts(nativeDir: string): Promise<Pick<HostFacts, "recorderBuild">> {
   const library = join(nativeDir, "lib/libftrec.so");
   const options = { reject: false, timeout: COMMAND_TIMEOUT_MS };
   const said = await execa(join(nativeDir, "bin/ftlog"), ["build", library], options);

@@ -12,7 +12,12 @@ import { type PreflightParts, preflight } from "./preflight.js";
 
 const socket = process.env.FTCTL_TEST_DOCKER ?? "";
 const image = `k-check-${process.pid}`;
-const request = { policyMounts: [], network: { mtu: 1500 }, recorded: false, modeAuto: true };
+const request = {
+  policyMounts: [],
+  network: { mtu: 1500 },
+  recorded: false,
+  modeReason: "for the test",
+};
 
 describe.runIf(socket !== "")("preflight on a real container", () => {
   const engine = Engine.at(socket, { host: "alpha" });

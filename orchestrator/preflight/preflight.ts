@@ -18,7 +18,8 @@ import {
   type HostQuestions,
   kindOf,
 } from "./host-facts.js";
-import { modeChosen, recordingChecks, residentBytes, workloadChecks } from "./workload-checks.js";
+import { modeChecks } from "./mode.js";
+import { recordingChecks, residentBytes, workloadChecks } from "./workload-checks.js";
 import { gatherWorkloadFacts, type WorkloadFacts } from "./workload-facts.js";
 
 export interface PreflightRequest {
@@ -27,8 +28,8 @@ export interface PreflightRequest {
   network: { address?: string; uplink?: string; mtu: number };
   /** Mode hybrid. */
   recorded: boolean;
-  /** The policy leaves the mode to ftctl. */
-  modeAuto: boolean;
+  /** The policy leaves the mode to ftctl: why it is what it is. */
+  modeReason?: string | undefined;
 }
 
 export interface PreflightParts {
@@ -61,7 +62,9 @@ export async function preflight(
     ...containerChecks({ inspect, mounts, policyMounts, bindSources }, host),
     ...(workload === undefined ? [] : workloadChecks(workload, host)),
     ...(workload === undefined || !request.recorded ? [] : recordingChecks(workload, host)),
-    ...(workload === undefined || !request.modeAuto ? [] : modeChosen(workload, host)),
+    ...(request.modeReason === undefined
+      ? []
+      : modeChecks(request.recorded, request.modeReason, host)),
     ...hostChecks(primary, needs),
     ...(await standbyChecks(parts, questions, primary, needs, request.recorded)),
     ...((await parts.probeCriu?.()) ?? []),

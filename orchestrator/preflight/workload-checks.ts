@@ -42,13 +42,6 @@ export function recordingChecks(facts: WorkloadFacts, host: string): CheckResult
   return results("recording", host, recordingFindings(facts), "all its processes can be recorded");
 }
 
-/** With `mode: auto` nothing fails for want of recording; what would stand in its way is said. */
-export function modeChosen(facts: WorkloadFacts, host: string): CheckResult[] {
-  const found = recordingFindings(facts).map((finding) => finding.reason);
-  const why = found.length > 0 ? some(found) : "hybrid has to be asked for by name";
-  return results("mode", host, [], `auto: checkpoint (${why})`);
-}
-
 /** Memory of all processes; pages they share count more than once, which errs on the safe side. */
 export function residentBytes(facts: WorkloadFacts): number {
   return facts.processes.reduce((sum, process) => sum + process.rssBytes, 0);
@@ -348,7 +341,7 @@ function treeFindings(facts: WorkloadFacts): Finding[] {
 const RECORDING_REMEDY =
   "Use mode checkpoint, which needs nothing of the program; or an image built on glibc 2.31 or newer.";
 
-function recordingFindings(facts: WorkloadFacts): Finding[] {
+export function recordingFindings(facts: WorkloadFacts): Finding[] {
   const inTree = facts.processes.filter((process) => process.inTree);
   const first = inTree.find((process) => process.pid === facts.initPid) ?? inTree[0];
   const findings = inTree.flatMap((process) => {

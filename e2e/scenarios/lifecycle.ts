@@ -70,6 +70,33 @@ const unprotect: Scenario = {
   },
 };
 
+/** Who leaves the mode to ftctl gets hybrid where the application can be recorded, and is told why not where it cannot. */
+const modeAuto: Scenario = {
+  name: "lifecycle/mode-auto",
+  quick: true,
+  boundMs: 120_000,
+  run: async (context) => {
+    const [primary = "alpha", standby = "beta"] = context.hosts.hosts;
+    for (const [workload, mode, why] of [
+      ["redis", "hybrid", /all its processes can be recorded/],
+      ["tree", "checkpoint", /share memory/],
+    ] as const) {
+      await context.pool.clear();
+      const service = await context.pool.fresh(workload);
+      const view = await service.protect(primary, standby, { mode: "auto" });
+      expectThat(view.mode === mode, `${workload} is in mode ${view.mode}`);
+      const chosen = (await context.ftctl.events(primary, service.name)).find(
+        ({ type }) => type === "mode-chosen",
+      );
+      expectThat(chosen, `${workload}: no event mode-chosen`);
+      expectThat(
+        chosen.message.startsWith(`mode auto: ${mode} (`) && why.test(chosen.message),
+        `${workload}: ${chosen.message}`,
+      );
+    }
+  },
+};
+
 /** A protected container is stopped and started like any other. */
 const stopAndStart: Scenario = {
   name: "lifecycle/docker-stop-and-start",
@@ -203,6 +230,7 @@ const nothing = async () => {};
 export const lifecycleScenarios: Scenario[] = [
   switchover,
   unprotect,
+  modeAuto,
   stopAndStart,
   failingProtect("peer-unreachable", [4, 7], async (context, standby) => {
     context.pool.altered(standby);

@@ -175,6 +175,7 @@ describe("what the programs are told", () => {
     expect(interfaceCommands(setup)).toEqual([
       "link set lo up",
       "link set eth0 mtu 1400 up",
+      "ntable change name arp_cache dev eth0 queue 30000",
       "address replace 10.0.0.5/24 dev eth0 noprefixroute",
       "route replace 10.0.0.0/24 dev eth0 proto kernel scope link src 10.0.0.5",
       "route replace default via 10.0.0.1 dev eth0",

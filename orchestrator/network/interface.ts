@@ -22,6 +22,13 @@ export interface InterfaceSetup {
 /** Wide enough for whatever a send buffer holds. */
 export const WIDE_WINDOW_SEGMENTS = 10_000;
 
+/**
+ * What waits for a neighbour's hardware address, in frames of 1514 bytes: as much as a gate holds (64 MiB). After a takeover
+ * all connections send at once, and nobody is asked for an address before the gate is open. The kernel's own bound, 101
+ * frames, dropped the oldest: answers that were sent again only after a retransmission's time-out.
+ */
+export const NEIGHBOUR_QUEUE_FRAMES = 30_000;
+
 /** Idempotent: may be repeated after a restart of agent or gate. */
 export async function configureInterface(setup: InterfaceSetup): Promise<void> {
   await inNetns(setup.pid, interfaceCommands(setup));
@@ -35,6 +42,7 @@ export function interfaceCommands(setup: InterfaceSetup): string[] {
   return [
     "link set lo up",
     `link set ${name} mtu ${mtu} up`,
+    `ntable change name arp_cache dev ${name} queue ${NEIGHBOUR_QUEUE_FRAMES}`,
     `address replace ${address} dev ${name} noprefixroute`,
     `route replace ${subnetOf(address)} dev ${name} proto kernel scope link src ${ip}${window}`,
     ...(gateway === undefined ? [] : [`route replace default via ${gateway} dev ${name}${window}`]),

@@ -40,7 +40,7 @@ describe("defaults", () => {
       reprotect: "auto",
       onApplicationExit: "failover",
       files: { mounts: [], bufferBytesMax: 2 ** 30 },
-      transfer: { compression: "none" },
+      transfer: { compression: "none", wire: "shared" },
       hold: { heldBytesMax: 2 ** 26, queuedBytesMax: 2 ** 26 },
       pacing: "on-retry",
       onDivergence: "retry",

@@ -180,6 +180,12 @@ const transferSchema = z.strictObject({
     .describe(
       "How changed pages of memory are packed for the way, after the thaw. none: for links faster than a processor packs.",
     ),
+  wire: z
+    .enum(["shared", "dedicated"])
+    .default("shared")
+    .describe(
+      "Mode hybrid: dedicated, if nobody else can listen between the hosts. The event log is then authenticated, not encrypted.",
+    ),
 });
 
 const holdSchema = z.strictObject({

@@ -103,19 +103,19 @@ const recordedGate: Configuration = {
   },
 };
 
-const hybrid: Configuration = {
-  name: "hybrid",
-  kills: true,
+const hybridOver = (wire: "shared" | "dedicated"): Configuration => ({
+  name: wire === "shared" ? "hybrid" : "hybrid-dedicated-wire",
+  kills: wire === "shared",
   start: async (service) => {
     await service.run(primary);
-    await service.protect(primary, standby, { mode: "hybrid" });
+    await service.protect(primary, standby, { mode: "hybrid", transfer: { wire } });
     const covers = (view: PairView) => view.log?.covers === true;
     await service.ftctl.until(primary, service.name, "a log that covers output", covers, 30_000);
     await service.untilListening();
     const view = () => service.ftctl.status(primary, service.name);
     return { service, host: primary, view, logBytes: async () => (await view()).log?.bytes ?? 0 };
   },
-};
+});
 
 export const checkpoint = (epochMs: number): Configuration => ({
   name: "checkpoint",
@@ -152,7 +152,7 @@ const dockerCheckpoint: Configuration = {
 export function configurations(epochs: number[]): Configuration[] {
   return [
     ...[stock, gateOnly, recorded, recordedGate],
-    ...[...epochs.map(checkpoint), hybrid, dockerCheckpoint],
+    ...[...epochs.map(checkpoint), hybridOver("shared"), hybridOver("dedicated"), dockerCheckpoint],
   ];
 }
 

@@ -4,7 +4,7 @@ import { type BenchRow, type OverheadUs, round } from "./rows.js";
 /** Rows of mode hybrid with their overhead split, where the rows to compare with are there. */
 export function withOverheads(rows: BenchRow[]): BenchRow[] {
   return rows.map((row) => {
-    if (row.configuration !== "hybrid") return row;
+    if (!row.configuration.startsWith("hybrid")) return row;
     const overheadUs = overheadOf(row, rows);
     return overheadUs ? { ...row, overheadUs } : row;
   });

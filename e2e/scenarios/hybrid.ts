@@ -134,6 +134,27 @@ const newStream = scenarioUnderLoad(
   },
 );
 
+/** Nobody else can listen between the hosts: the log is authenticated, and travels as it is. */
+const dedicatedWire = scenarioUnderLoad(
+  {
+    ...{ name: "hybrid/dedicated-wire", quick: false },
+    policy: { ...policy, transfer: { wire: "dedicated" } },
+  },
+  async ({ service, primary, standby, client }, context) => {
+    await untilCovered(context, service, primary);
+    for (const host of [primary, standby]) {
+      const plain = context.hosts.pids(host, /(^|\/)ftgate .*--ship-plain/);
+      expectThat(plain.length > 0, `the gate of ${host} encrypts all the same`);
+    }
+    await client.makesProgress(200, 30_000);
+    await context.hosts.kill(primary);
+    await service.untilTakenOver(standby, 30_000);
+    await client.makesProgress(200, 30_000);
+    const { takeover } = await context.ftctl.status(standby, service.name);
+    expectThat(takeover?.replay, "nothing was replayed");
+  },
+);
+
 /** How often the log's stream has come up, as that host saw it. */
 async function linksOf(context: Context, host: Host): Promise<number> {
   const events = await context.ftctl.events(host);
@@ -249,6 +270,7 @@ export const hybridScenarios: Scenario[] = [
   afterLossOf("gate", "standby", /(^|\/)ftgate /),
   afterLossOf("agent", "primary", /main\.js agent/),
   newStream,
+  dedicatedWire,
   replicationCut,
   manyProcesses,
   ...TAKEOVER_POINTS.flatMap((point) => [

@@ -110,7 +110,9 @@ async function openGate(
     queuedBytesMax: policy.hold.queuedBytesMax,
     generation: record.generation,
     // The heartbeats' number, in TCP: one port a pair to open in a firewall.
-    ...(policy.mode === "hybrid" ? { shipPort: record.beatPort } : {}),
+    ...(policy.mode === "hybrid"
+      ? { ship: { port: record.beatPort, encrypted: policy.transfer?.wire !== "dedicated" } }
+      : {}),
     clock,
   };
   const { gate } = await Gate.open(options, initPid);

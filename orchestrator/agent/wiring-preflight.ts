@@ -36,6 +36,7 @@ export async function checkBoth(
       network: { address, uplink, mtu },
       recorded: policy.mode === "hybrid",
       modeReason: policy.modeReason,
+      openWire: policy.mode === "hybrid" && policy.transfer.wire === "dedicated",
     },
     {
       environment: await environmentOf(shared),

@@ -170,6 +170,14 @@ describe("what the programs are told", () => {
     expect(given.join(" ")).toContain("--netns-pid 77");
   });
 
+  it("encrypts the event log's link unless the policy says that the wire is nobody else's", () => {
+    const flag = (ship: GateOptions["ship"]) =>
+      gateArguments(ship ? { ...options, ship } : options, 77).includes("--ship-plain");
+    expect(flag(undefined)).toBe(false);
+    expect(flag({ port: 7400, encrypted: true })).toBe(false);
+    expect(flag({ port: 7400, encrypted: false })).toBe(true);
+  });
+
   it("configures an interface so that doing it again changes nothing", () => {
     const setup = { pid: 1, name: "eth0", address: "10.0.0.5/24", gateway: "10.0.0.1", mtu: 1400 };
     expect(interfaceCommands(setup)).toEqual([

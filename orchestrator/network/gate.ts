@@ -47,7 +47,7 @@ export interface GateOptions {
   queuedBytesMax: number;
   generation: number;
   /** Mode hybrid: TCP, between the addresses of the heartbeats. */
-  shipPort?: number;
+  ship?: { port: number; encrypted: boolean };
   clock: Clock;
 }
 
@@ -331,14 +331,16 @@ export function gateArguments(options: GateOptions, initPid: number): string[] {
     "held-bytes-max": options.heldBytesMax,
     "queued-bytes-max": options.queuedBytesMax,
     generation: options.generation,
-    ...(options.shipPort === undefined
+    ...(options.ship === undefined
       ? {}
       : {
-          "ship-local": `${heartbeat.local}:${options.shipPort}`,
-          "ship-peer": `${heartbeat.peer}:${options.shipPort}`,
+          "ship-local": `${heartbeat.local}:${options.ship.port}`,
+          "ship-peer": `${heartbeat.peer}:${options.ship.port}`,
         }),
   };
-  return Object.entries(fields).flatMap(([name, value]) => [`--${name}`, String(value)]);
+  const flags = options.ship?.encrypted === false ? ["--ship-plain"] : [];
+  const named = Object.entries(fields).flatMap(([name, value]) => [`--${name}`, String(value)]);
+  return [...named, ...flags];
 }
 
 function dial(path: string): Promise<Socket | undefined> {

@@ -10,6 +10,7 @@ import { containerName } from "../docker/docker-types.js";
 import { parseMountinfo } from "../docker/mountinfo.js";
 import { asFtError } from "../errors/error.js";
 import { containerChecks } from "./container-checks.js";
+import { results, warning } from "./findings.js";
 import { type HostNeeds, hostChecks, pairChecks } from "./host-checks.js";
 import {
   gatherHostFacts,
@@ -28,6 +29,8 @@ export interface PreflightRequest {
   network: { address?: string; uplink?: string; mtu: number };
   /** Mode hybrid. */
   recorded: boolean;
+  /** Mode hybrid, with an event log that is not encrypted. */
+  openWire?: boolean | undefined;
   /** The policy leaves the mode to ftctl: why it is what it is. */
   modeReason?: string | undefined;
 }
@@ -41,6 +44,10 @@ export interface PreflightParts {
   /** Dumps and restores a probe process, here and there. */
   probeCriu?: () => Promise<CheckResult[]>;
 }
+
+const OPEN_WIRE = warning(
+  "the event log is not encrypted (transfer.wire: dedicated): who can listen between the hosts reads all that clients send",
+);
 
 export async function preflight(
   request: PreflightRequest,
@@ -65,6 +72,7 @@ export async function preflight(
     ...(request.modeReason === undefined
       ? []
       : modeChecks(request.recorded, request.modeReason, host)),
+    ...(request.openWire ? results("wire", host, [OPEN_WIRE], "") : []),
     ...hostChecks(primary, needs),
     ...(await standbyChecks(parts, questions, primary, needs, request.recorded)),
     ...((await parts.probeCriu?.()) ?? []),

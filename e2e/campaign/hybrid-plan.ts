@@ -1,13 +1,26 @@
 /** The plan of a campaign in mode hybrid: faults at what the mode is made of, the host's loss most often. */
 import type { FaultPoint } from "../../orchestrator/faults/faults.js";
-import type { Workload } from "../clients/report.js";
+import type { WorkloadName } from "../workloads/workloads.js";
 import { Random } from "./random.js";
 import { among, type Choice, type Fault, type FaultKind, planCut, type Run } from "./run.js";
 
-/** One process each. nginx, whose workers are recorded too, has scenarios but no campaign yet. */
-export const recordable: readonly Workload[] = ["redis", "memcached", "echo", "lighttpd"];
+/** All but those whose processes talk by files or by memory that they share. */
+export const recordable: readonly WorkloadName[] = [
+  "redis",
+  "redis-always",
+  "redis-saving",
+  "memcached",
+  "lighttpd",
+  "nginx",
+  "nginx-1",
+  "echo",
+  "bank",
+  "race-none",
+  "race-counter",
+  "race-flag",
+];
 /** Drawn unless others are asked for. */
-export const hybridWorkloads: readonly Workload[] = ["redis", "memcached", "echo"];
+export const hybridWorkloads: readonly WorkloadName[] = ["redis", "memcached", "echo"];
 
 /** Points that only a takeover with a log passes count more than once. */
 const points: readonly FaultPoint[] = [
@@ -58,6 +71,7 @@ export function planHybridRun(number: number, seed: number, choice: Choice): Run
     thinkMs: random.pick([0, 1, 1, 1]),
     // In the others the strike may fall before the log covers output: then nothing is replayed.
     covered: random.between(1, 6) > 1,
+    ...(choice.pacing ? { pacing: choice.pacing } : {}),
     fault: planFault(random, among(kinds, choice)),
   };
 }

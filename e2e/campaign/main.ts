@@ -2,16 +2,16 @@
  * `make campaign N=100`: random faults at random times under load; one failure is a bug.
  *
  *   node main.js [--runs N] [--seed S] [--workload W[,W…]] [--mode checkpoint|hybrid] [--faults KIND[,KIND…]]
- *                [--only-run SEED] [--keep]
+ *                [--pacing off|on-retry|always] [--only-run SEED] [--keep]
  *
- * The environment's N, SEED, WORKLOAD and MODE stand for the flags. --faults draws only faults of these kinds (killHost, …).
+ * The environment's N, SEED, WORKLOAD, MODE and PACING stand for the flags. --pacing is the policy's, for mode hybrid: what races cost without it.
+ * --faults draws only faults of these kinds (killHost, …).
  * --only-run repeats one run by its own seed; mode, workloads and kinds have to be the same.
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import type { Verdict } from "../checkers/verdict.js";
-import { type Workload, workloads } from "../clients/report.js";
 import { collectEvidence } from "../runner/evidence.js";
 import { Ftctl } from "../runner/ftctl.js";
 import { LabHosts } from "../runner/hosts.js";
@@ -21,11 +21,12 @@ import { bounded, type RunContext } from "../runner/run-scenarios.js";
 import { underLoad } from "../runner/scenario.js";
 import { outFolder } from "../runner/workloads.js";
 import { untilCovered } from "../scenarios/hybrid.js";
+import { WORKLOAD_NAMES, type WorkloadName } from "../workloads/workloads.js";
 import { failureRateUpperBound } from "./confidence.js";
 import { hybridWorkloads, recordable } from "./hybrid-plan.js";
 import { checkpointWorkloads, describeFault, planCampaign, planRun } from "./plan.js";
 import { addReplays, noReplays, type Replays, watchReplays } from "./replays.js";
-import { type CampaignMode, campaignModes, faultKinds, type Run } from "./run.js";
+import { type CampaignMode, campaignModes, faultKinds, pacings, type Run } from "./run.js";
 import { strike } from "./strike.js";
 
 const runBoundMs = 180_000;
@@ -61,6 +62,7 @@ function settings(): Settings {
       workload: { type: "string" },
       mode: { type: "string" },
       faults: { type: "string" },
+      pacing: { type: "string" },
       "only-run": { type: "string" },
       keep: { type: "boolean", default: false },
     },
@@ -68,6 +70,8 @@ function settings(): Settings {
   const given = (flag: string | undefined, variable: string) =>
     flag ?? (process.env[variable] || undefined);
   const mode = oneOf(campaignModes, given(values.mode, "MODE") ?? "checkpoint", "mode");
+  const pacingText = given(values.pacing, "PACING");
+  const pacing = pacingText === undefined ? undefined : oneOf(pacings, pacingText, "pacing");
   const workloadText = given(values.workload, "WORKLOAD");
   const chosen = workloadsFor(mode, workloadText);
   const kinds = values.faults?.split(",").map((kind) => oneOf(faultKinds, kind, "kind of fault"));
@@ -75,7 +79,12 @@ function settings(): Settings {
   const drawn = String(Math.floor(Math.random() * 2 ** 32));
   const seed = wholeNumber(given(values.seed, "SEED") ?? drawn, "seed");
   const only = values["only-run"];
-  const choice = { workloads: chosen, mode, ...(kinds ? { kinds } : {}) };
+  const choice = {
+    workloads: chosen,
+    mode,
+    ...(kinds ? { kinds } : {}),
+    ...(pacing ? { pacing } : {}),
+  };
   return {
     seed,
     keep: values.keep,
@@ -84,6 +93,7 @@ function settings(): Settings {
       mode === "checkpoint" ? "" : ` --mode ${mode}`,
       workloadText === undefined ? "" : ` --workload ${workloadText}`,
       kinds === undefined ? "" : ` --faults ${kinds.join(",")}`,
+      pacing === undefined ? "" : ` --pacing ${pacing}`,
     ].join(""),
     plan:
       only === undefined
@@ -92,14 +102,14 @@ function settings(): Settings {
   };
 }
 
-function workloadsFor(mode: CampaignMode, text: string | undefined): readonly Workload[] {
-  const possible = mode === "hybrid" ? recordable : workloads;
+function workloadsFor(mode: CampaignMode, text: string | undefined): readonly WorkloadName[] {
+  const possible = mode === "hybrid" ? recordable : WORKLOAD_NAMES;
   const drawn = mode === "hybrid" ? hybridWorkloads : checkpointWorkloads;
-  const chosen = text?.split(",").map((name) => oneOf(workloads, name, "workload")) ?? drawn;
+  const chosen = text?.split(",").map((name) => oneOf(WORKLOAD_NAMES, name, "workload")) ?? drawn;
   const refused = chosen.filter((name) => !possible.includes(name));
   if (refused.length > 0) {
     throw new Error(
-      `mode hybrid records one process: ${refused.join(", ")} cannot be recorded, ${possible.join(", ")} can`,
+      `mode ${mode}: ${refused.join(", ")} cannot be recorded, ${possible.join(", ")} can`,
     );
   }
   return chosen;
@@ -141,7 +151,7 @@ async function runOne(context: RunContext, run: Run): Promise<RunResult> {
 
 async function loadAndStrike(given: RunContext, run: Run) {
   const context = { ...given, note: () => {} };
-  const { workload, connections, pipeline, thinkMs, mode } = run;
+  const { workload, connections, pipeline, thinkMs, mode, pacing } = run;
   if (mode === "hybrid" && run.number % hybridRunsPerService === 0) await context.pool.clear();
   const options = {
     workload,
@@ -150,7 +160,7 @@ async function loadAndStrike(given: RunContext, run: Run) {
       ...(thinkMs === undefined ? {} : { thinkMs, requestsMax: 4_000_000 }),
     },
     warmUpReplies: 10,
-    ...(mode === undefined ? {} : { policy: { mode } }),
+    ...(mode === undefined ? {} : { policy: { mode, ...(pacing ? { pacing } : {}) } }),
   };
   return underLoad(context, options, async (loaded) => {
     if (run.covered) await untilCovered(context, loaded.service, loaded.primary);
@@ -189,6 +199,7 @@ function conclude(mode: CampaignMode, seed: number, results: RunResult[]): numbe
   const summary = {
     mode,
     seed,
+    ...(results[0]?.pacing ? { pacing: results[0].pacing } : {}),
     n: results.length,
     failures,
     failureRateUpperBound95: bound,

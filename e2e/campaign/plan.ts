@@ -1,12 +1,12 @@
 /** What a campaign will do: drawn from the seed before anything is done, so that it can be printed and repeated. */
 import { FAULT_POINTS } from "../../orchestrator/faults/faults.js";
-import type { Workload } from "../clients/report.js";
+import type { WorkloadName } from "../workloads/workloads.js";
 import { planHybridRun } from "./hybrid-plan.js";
 import { Random } from "./random.js";
 import { among, type Choice, type Fault, type FaultKind, planCut, type Run } from "./run.js";
 
 /** Drawn unless others are asked for; a longer list would give every seed another plan. */
-export const checkpointWorkloads: readonly Workload[] = [
+export const checkpointWorkloads: readonly WorkloadName[] = [
   "redis",
   "memcached",
   "nginx",

@@ -1,11 +1,15 @@
 /** What one run of a campaign is, and from what it is drawn. */
 import type { FaultPoint } from "../../orchestrator/faults/faults.js";
-import type { Workload } from "../clients/report.js";
 import type { FaultAction } from "../scenarios/fault-points.js";
+import type { WorkloadName } from "../workloads/workloads.js";
 import type { Random } from "./random.js";
 
 export const campaignModes = ["checkpoint", "hybrid"] as const;
 export type CampaignMode = (typeof campaignModes)[number];
+
+/** Of the policy: whether replays enforce the recorded intervals, against data races. */
+export const pacings = ["off", "on-retry", "always"] as const;
+export type Pacing = (typeof pacings)[number];
 
 export type Fault =
   | { kind: "killHost"; side: "primary" | "standby" }
@@ -34,7 +38,7 @@ export type FaultKind = (typeof faultKinds)[number];
 export interface Run {
   number: number;
   seed: number;
-  workload: Workload;
+  workload: WorkloadName;
   connections: number;
   pipeline: number;
   /** Load before the fault. */
@@ -44,15 +48,18 @@ export interface Run {
   mode?: "hybrid";
   /** Mode hybrid: the strike waits until output waits for the log. */
   covered?: boolean;
+  /** Mode hybrid. Absent: as the policy has it. */
+  pacing?: Pacing;
   thinkMs?: number;
 }
 
 /** From what a plan is drawn. The same choice and seed make the same plan. */
 export interface Choice {
-  workloads: readonly Workload[];
+  workloads: readonly WorkloadName[];
   mode?: CampaignMode;
   /** Only these. */
   kinds?: readonly FaultKind[];
+  pacing?: Pacing;
 }
 
 /** What is left of a mode's kinds of fault. */

@@ -16,6 +16,10 @@ const applicationOf: Record<string, RegExp> = {
   echo: /^(\S*\/)?ft-echo /,
   disk: /^(\S*\/)?ft-disk /,
   tree: /^(\S*\/)?ft-tree /,
+  bank: /^(\S*\/)?ft-bank /,
+  "race-none": /^(\S*\/)?ft-race /,
+  "race-counter": /^(\S*\/)?ft-race /,
+  "race-flag": /^(\S*\/)?ft-race /,
 };
 
 /** `covered`: mode hybrid, and a takeover is to find a log (arming a fault restarts an agent). */

@@ -1,5 +1,5 @@
 /** Reads back every record of the append-only writer. */
-import { Asker } from "../clients/ask.js";
+import { Asker, askLines } from "../clients/ask.js";
 import { diskText } from "../clients/lines.js";
 import type { VerifyReport } from "../clients/report.js";
 import { ReadBack } from "./read-back.js";
@@ -11,10 +11,10 @@ export async function verifyDisk(target: VerifyTarget): Promise<VerifyReport> {
   const asker = await Asker.open(target.host, target.port, target.timeoutMs);
   const readBack = new ReadBack();
   try {
-    const [sound] = await lines(asker, ["verify"]);
+    const [sound] = await askLines(asker, ["verify"]);
     const counted = /^ok (\d+)$/.exec(sound ?? "");
     if (!counted) readBack.complain("wrongReplies", `the file is not sound: ${sound}`);
-    const [count] = await lines(asker, ["count"]);
+    const [count] = await askLines(asker, ["count"]);
     const records = await readAll(asker, Number(/^ok (\d+)$/.exec(count ?? "")?.[1] ?? 0));
     for (const ledger of target.ledgers) {
       const prefix = diskText(target.run, ledger.connection, 0).replace(/0$/, "");
@@ -35,17 +35,8 @@ async function readAll(asker: Asker, count: number): Promise<string[]> {
   for (let from = 1; from <= count; from += readsPerBatch) {
     const to = Math.min(from + readsPerBatch - 1, count);
     const requests = Array.from({ length: to - from + 1 }, (_, i) => `read ${from + i}`);
-    const replies = await lines(asker, requests);
+    const replies = await askLines(asker, requests);
     for (const reply of replies) records.push(/^ok \d+ (.*)$/.exec(reply)?.[1] ?? "");
   }
   return records;
-}
-
-function lines(asker: Asker, requests: string[]): Promise<string[]> {
-  let text = "";
-  return asker.ask(`${requests.join("\n")}\n`, (chunk) => {
-    text += chunk.toString("latin1");
-    const got = text.split("\n");
-    return got.length > requests.length ? got.slice(0, requests.length) : undefined;
-  });
 }

@@ -67,3 +67,13 @@ export class Asker {
     this.#socket.destroy();
   }
 }
+
+/** Of a service that speaks in lines: one answer a request. */
+export function askLines(asker: Asker, requests: string[]): Promise<string[]> {
+  let text = "";
+  return asker.ask(`${requests.join("\n")}\n`, (chunk) => {
+    text += chunk.toString("latin1");
+    const got = text.split("\n");
+    return got.length > requests.length ? got.slice(0, requests.length) : undefined;
+  });
+}

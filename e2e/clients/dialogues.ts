@@ -1,9 +1,11 @@
 /** Chooses the dialogues for a workload, and what its connections must agree on with each other. */
+import { BankBooks, BankDialogue } from "./bank.js";
 import type { Dialogue } from "./dialogue.js";
 import { type Findings, noFindings } from "./findings.js";
 import { HttpDialogue, workloadSite } from "./http.js";
 import { checkTreeSums, DiskDialogue, EchoDialogue, SharedOrder, TreeDialogue } from "./lines.js";
 import { MemcachedDialogue } from "./memcached.js";
+import { CounterRaceDialogue, FlagRaceDialogue, LockedCounterDialogue } from "./race.js";
 import { RedisDialogue } from "./redis.js";
 import { type Workload, workloads } from "./report.js";
 
@@ -41,6 +43,14 @@ export function conversationFor(workload: Workload, settings: DialogueSettings):
         (connection, order) => new TreeDialogue(run, connection, order),
         checkTreeSums,
       );
+    case "bank":
+      return bank(run);
+    case "race-none":
+      return ordered((connection, order) => new LockedCounterDialogue(run, connection, order));
+    case "race-counter":
+      return alone((connection) => new CounterRaceDialogue(run, connection));
+    case "race-flag":
+      return alone((connection) => new FlagRaceDialogue(run, connection));
     default:
       throw new Error(`workload ${String(workload)} is not one of ${workloads.join(", ")}`);
   }
@@ -48,6 +58,14 @@ export function conversationFor(workload: Workload, settings: DialogueSettings):
 
 function alone(dialogueOf: (connection: number) => Dialogue): Conversation {
   return { dialogueOf, conclude: () => ({ findings: noFindings(), complaints: [] }) };
+}
+
+function bank(run: string): Conversation {
+  const books = new BankBooks();
+  return {
+    dialogueOf: (connection) => new BankDialogue(run, connection, books),
+    conclude: (unanswered) => books.conclude(unanswered),
+  };
 }
 
 function ordered(

@@ -12,7 +12,7 @@ import { TextLines } from "./text-lines.js";
 const lineBytesMax = 16 << 10;
 export const diskRecordBytes = 128;
 
-abstract class LineDialogue extends Dialogue {
+export abstract class LineDialogue extends Dialogue {
   readonly #lines = new TextLines("\n", lineBytesMax);
 
   protected override consume(chunk: Buffer): void {

@@ -42,6 +42,10 @@ export const defaultPorts: Record<Workload, number> = {
   echo: 7007,
   disk: 7008,
   tree: 7009,
+  bank: 7010,
+  "race-none": 7011,
+  "race-counter": 7011,
+  "race-flag": 7011,
 };
 
 export type GivenOptions = Pick<ClientOptions, "workload" | "host"> & Partial<ClientOptions>;

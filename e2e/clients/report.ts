@@ -10,6 +10,10 @@ export const workloads = [
   "echo",
   "disk",
   "tree",
+  "bank",
+  "race-none",
+  "race-counter",
+  "race-flag",
 ] as const;
 export type Workload = (typeof workloads)[number];
 

@@ -18,6 +18,10 @@ export const outFolder = (): string => join(checkoutRoot(), "e2e/out");
 
 export function specOf(name: LabWorkload): WorkloadSpec {
   const { image, port, runOptions } = workload(name);
-  const spoken = name === "redis-always" ? "redis" : name;
-  return { workload: spoken, name, image: image.name, port, runOptions };
+  return { workload: spokenBy(name), name, image: image.name, port, runOptions };
+}
+
+function spokenBy(name: LabWorkload): Workload {
+  if (name === "redis-always" || name === "redis-saving") return "redis";
+  return name === "nginx-1" ? "nginx" : name;
 }

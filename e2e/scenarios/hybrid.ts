@@ -260,6 +260,8 @@ export const hybridScenarios: Scenario[] = [
   hostLoss("lighttpd", 8, 1),
   hostLoss("redis-always", 8, 1),
   savingChildren,
+  hostLoss("bank", 8, 1),
+  hostLoss("bank", 8, 3),
   hostLoss("nginx", 8, 1),
   hostLoss("nginx", 8, 3),
   hostLoss("memcached", 8, 3),

@@ -19,7 +19,7 @@ export interface WorkloadDefinition {
 }
 
 /** What clients know how to talk to, and the same with other options. */
-export const WORKLOAD_NAMES = [...workloads, "redis-always"] as const;
+export const WORKLOAD_NAMES = [...workloads, "redis-always", "redis-saving", "nginx-1"] as const;
 export type WorkloadName = (typeof WORKLOAD_NAMES)[number];
 
 export const LARGE_FILE_BYTES = 2 ** 20;
@@ -43,6 +43,7 @@ export function workloadName(text: string): WorkloadName {
 const definitions: Record<WorkloadName, () => WorkloadDefinition> = {
   redis: () => redis("redis", "everysec"),
   "redis-always": () => redis("redis-always", "always"),
+  "redis-saving": () => redis("redis-saving", "always", SAVING),
   memcached: () => ({
     name: "memcached",
     image: {
@@ -66,13 +67,8 @@ const definitions: Record<WorkloadName, () => WorkloadDefinition> = {
     runOptions: [],
     protocol: "memcached's text protocol; 4 worker threads and a timer thread; nothing on disk",
   }),
-  nginx: () => ({
-    name: "nginx",
-    image: nginxImage(),
-    port: 80,
-    runOptions: [],
-    protocol: `HTTP/1.1 with keep-alive; /small.txt (${SMALL_FILE_TEXT.length} bytes), /large.txt (${LARGE_FILE_BYTES} bytes); a master and 2 workers`,
-  }),
+  nginx: () => nginx("nginx", 2),
+  "nginx-1": () => nginx("nginx-1", 1),
   lighttpd: () => ({
     name: "lighttpd",
     image: lighttpdImage(),
@@ -101,20 +97,37 @@ const definitions: Record<WorkloadName, () => WorkloadDefinition> = {
       ["ft-tree", "7009"],
       "`step <value>` → `ok <count> <sum>` if parent, both children, pipes and both shared memories agree; `pids`",
     ),
+  bank: () =>
+    ours(
+      "bank",
+      7010,
+      ["ft-bank", "7010"],
+      "`move <client> <n> <from> <to> <amount>` → number and balance of both accounts' changes; `audit` → the sum, always the same; 4 worker threads, a lock an account",
+    ),
+  "race-none": () => race("race-none"),
+  "race-counter": () => race("race-counter"),
+  "race-flag": () => race("race-flag"),
 };
 
 function plain(name: string): ImageRequest {
   return { name, packages: [], copies: [], command: [], env: [] };
 }
 
-function redis(name: "redis" | "redis-always", fsync: string): WorkloadDefinition {
+/** A child writes all keys every second while there are writes, and takes its time: the host is often lost under it. */
+const SAVING = ["--save", "1 1", "--rdb-key-save-delay", "20"];
+
+function redis(
+  name: "redis" | "redis-always" | "redis-saving",
+  fsync: string,
+  more: string[] = [],
+): WorkloadDefinition {
   const options = ["--bind", "0.0.0.0", "--protected-mode", "no", "--dir", "/var/lib/redis"];
   return {
     name,
     image: {
       ...plain(`ft-${name}`),
       packages: ["redis-server", "redis-tools"],
-      command: ["redis-server", ...options, "--appendonly", "yes", "--appendfsync", fsync],
+      command: ["redis-server", ...options, "--appendonly", "yes", "--appendfsync", fsync, ...more],
       user: "redis",
       folders: [{ path: "var/lib/redis", owner: "redis", mode: 0o750 }],
     },
@@ -124,9 +137,9 @@ function redis(name: "redis" | "redis-always", fsync: string): WorkloadDefinitio
   };
 }
 
-const NGINX_CONFIGURATION = `daemon off;
+const nginxConfiguration = (workers: number) => `daemon off;
 user www-data;
-worker_processes 2;
+worker_processes ${workers};
 pid /run/nginx.pid;
 error_log stderr warn;
 events { worker_connections 1024; }
@@ -141,13 +154,23 @@ http {
 }
 `;
 
-function nginxImage(): ImageRequest {
+function nginx(name: "nginx" | "nginx-1", workers: number): WorkloadDefinition {
   return {
-    ...plain("ft-nginx"),
+    name,
+    image: nginxImage(`ft-${name}`, workers),
+    port: 80,
+    runOptions: [],
+    protocol: `HTTP/1.1 with keep-alive; /small.txt (${SMALL_FILE_TEXT.length} bytes), /large.txt (${LARGE_FILE_BYTES} bytes); a master and ${workers} worker${workers > 1 ? "s" : ""}`,
+  };
+}
+
+function nginxImage(name: string, workers: number): ImageRequest {
+  return {
+    ...plain(name),
     packages: ["nginx-light"],
     command: ["nginx", "-c", "/etc/nginx/workload.conf"],
     files: [
-      { path: "etc/nginx/workload.conf", text: NGINX_CONFIGURATION },
+      { path: "etc/nginx/workload.conf", text: nginxConfiguration(workers) },
       { path: "srv/www/small.txt", text: SMALL_FILE_TEXT },
       { path: "srv/www/large.txt", text: largeFile() },
     ],
@@ -188,17 +211,26 @@ export function largeFile(): string {
   return lines.join("");
 }
 
+function race(name: "race-none" | "race-counter" | "race-flag"): WorkloadDefinition {
+  return ours(
+    name,
+    7011,
+    ["ft-race", "7011", name.slice("race-".length)],
+    "`<n>` → `ok <n> <n> <value>`; the value hangs on which of 4 threads was first, by a lock (none) or by a data race (counter, flag)",
+  );
+}
+
 function ours(
-  name: "echo" | "disk" | "tree",
+  name: WorkloadName,
   port: number,
-  command: string[],
+  command: [string, ...string[]],
   protocol: string,
 ): WorkloadDefinition {
-  const program = `ft-${name}`;
+  const [program] = command;
   return {
     name,
     image: {
-      ...plain(program),
+      ...plain(`ft-${name}`),
       packages: ["libc6"],
       copies: [
         {

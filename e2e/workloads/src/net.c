@@ -4,22 +4,34 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 enum { EVENTS_MAX = 256, BACKLOG = 512 };
 
-struct server {
+struct worker {
+	unsigned number;
 	int epoll;
-	int listener;
-	size_t connections;
+	int arrivals; /* an eventfd: there is something in the inbox */
 	answer_fn answer;
+	pthread_mutex_t lock; /* of what follows */
+	struct connection *inbox;
+	size_t connections;
+};
+
+struct server {
+	int listener;
+	unsigned threads; /* 0: the thread that accepts is the one worker */
+	unsigned next;    /* whose turn it is to be given a connection */
+	struct worker workers[THREADS_MAX];
 };
 
 void die(const char *what)
@@ -77,14 +89,43 @@ static int listen_on(uint16_t port)
 	return fd;
 }
 
-static void watch(struct server *server, struct connection *connection, int operation)
+static void watch(struct worker *worker, struct connection *connection, int operation)
 {
 	/* Reading stops while replies wait: a client that does not read cannot make us hold more. */
 	struct epoll_event event = {
 		.events = connection->output_bytes > 0 ? EPOLLOUT : EPOLLIN,
 		.data.ptr = connection,
 	};
-	if (epoll_ctl(server->epoll, operation, connection->fd, &event) < 0) die("epoll_ctl");
+	if (epoll_ctl(worker->epoll, operation, connection->fd, &event) < 0) die("epoll_ctl");
+}
+
+static void lock(struct worker *worker)
+{
+	if ((errno = pthread_mutex_lock(&worker->lock)) != 0) die("pthread_mutex_lock");
+}
+
+static void unlock(struct worker *worker)
+{
+	if ((errno = pthread_mutex_unlock(&worker->lock)) != 0) die("pthread_mutex_unlock");
+}
+
+/* Gives a connection to its worker; false if that has too many. */
+static int hand_over(struct server *server, struct worker *worker, struct connection *connection)
+{
+	lock(worker);
+	int taken = worker->connections < CONNECTIONS_MAX;
+	if (taken) {
+		worker->connections++;
+		connection->next = worker->inbox;
+		if (server->threads > 0) worker->inbox = connection;
+	}
+	unlock(worker);
+	if (!taken) return 0;
+	if (server->threads == 0)
+		watch(worker, connection, EPOLL_CTL_ADD);
+	else if (eventfd_write(worker->arrivals, 1) < 0)
+		die("eventfd_write");
+	return 1;
 }
 
 static void accept_one(struct server *server)
@@ -94,24 +135,40 @@ static void accept_one(struct server *server)
 		if (errno == EAGAIN || errno == ECONNABORTED || errno == EINTR) return;
 		die("accept4");
 	}
-	if (server->connections >= CONNECTIONS_MAX) {
-		close(fd);
-		return;
-	}
 	int on = 1;
 	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0) die("TCP_NODELAY");
 	struct connection *connection = calloc(1, sizeof *connection);
 	if (connection == NULL) die("calloc");
+	struct worker *worker = &server->workers[server->threads == 0 ? 0 : server->next++ % server->threads];
 	connection->fd = fd;
-	server->connections++;
-	watch(server, connection, EPOLL_CTL_ADD);
+	connection->worker = worker->number;
+	if (hand_over(server, worker, connection)) return;
+	close(fd);
+	free(connection);
 }
 
-static void drop(struct server *server, struct connection *connection)
+static void take_arrivals(struct worker *worker)
+{
+	eventfd_t count;
+	if (eventfd_read(worker->arrivals, &count) < 0 && errno != EAGAIN) die("eventfd_read");
+	lock(worker);
+	struct connection *connection = worker->inbox;
+	worker->inbox = NULL;
+	unlock(worker);
+	while (connection != NULL) {
+		struct connection *next = connection->next;
+		watch(worker, connection, EPOLL_CTL_ADD);
+		connection = next;
+	}
+}
+
+static void drop(struct worker *worker, struct connection *connection)
 {
 	close(connection->fd);
 	free(connection);
-	server->connections--;
+	lock(worker);
+	worker->connections--;
+	unlock(worker);
 }
 
 /* Sends what waits; false if the connection is lost. */
@@ -137,7 +194,7 @@ static int flush(struct connection *connection)
 }
 
 /* Answers every whole line there is room to answer; false if a line is too long. */
-static int answer_lines(struct server *server, struct connection *connection)
+static int answer_lines(struct worker *worker, struct connection *connection)
 {
 	size_t at = 0;
 	while (connection->output_bytes + LINE_BYTES_MAX + 1 <= OUTPUT_BYTES_MAX) {
@@ -146,7 +203,7 @@ static int answer_lines(struct server *server, struct connection *connection)
 		if (newline == NULL) break;
 		*newline = '\0';
 		char *reply = connection->output + connection->output_bytes;
-		size_t reply_bytes = server->answer(connection, line, reply, LINE_BYTES_MAX);
+		size_t reply_bytes = worker->answer(connection, line, reply, LINE_BYTES_MAX);
 		reply[reply_bytes] = '\n';
 		connection->output_bytes += reply_bytes + 1;
 		at += (size_t)(newline - line) + 1;
@@ -167,7 +224,7 @@ static int fill(struct connection *connection)
 	return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
 }
 
-static void handle(struct server *server, struct connection *connection, uint32_t events)
+static void handle(struct worker *worker, struct connection *connection, uint32_t events)
 {
 	int open = 1;
 	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) open = fill(connection);
@@ -175,32 +232,100 @@ static void handle(struct server *server, struct connection *connection, uint32_
 	/* Lines left over from a time when replies waited come first in line again. */
 	while (open && connection->output_bytes == 0) {
 		size_t before_bytes = connection->input_bytes;
-		open = answer_lines(server, connection) && flush(connection);
+		open = answer_lines(worker, connection) && flush(connection);
 		if (connection->input_bytes == before_bytes) break;
 	}
 	if (open)
-		watch(server, connection, EPOLL_CTL_MOD);
+		watch(worker, connection, EPOLL_CTL_MOD);
 	else
-		drop(server, connection);
+		drop(worker, connection);
+}
+
+/* Waits for events of one epoll set and returns their number. */
+static int wait_for(int epoll, struct epoll_event *events)
+{
+	int n = epoll_wait(epoll, events, EVENTS_MAX, -1);
+	if (n < 0 && errno != EINTR) die("epoll_wait");
+	return n < 0 ? 0 : n;
+}
+
+static void add_plain(int epoll, int fd)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+	if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0) die("epoll_ctl");
+}
+
+static void *work(void *argument)
+{
+	struct worker *worker = argument;
+	struct epoll_event events[EVENTS_MAX];
+	for (;;) {
+		int n = wait_for(worker->epoll, events);
+		for (int i = 0; i < n; i++) {
+			if (events[i].data.ptr == NULL)
+				take_arrivals(worker);
+			else
+				handle(worker, events[i].data.ptr, events[i].events);
+		}
+	}
+	return NULL;
+}
+
+static void prepare(struct worker *worker, unsigned number, answer_fn answer)
+{
+	worker->number = number;
+	worker->answer = answer;
+	if ((errno = pthread_mutex_init(&worker->lock, NULL)) != 0) die("pthread_mutex_init");
+	worker->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (worker->epoll < 0) die("epoll_create1");
+}
+
+void start_thread(void *(*run)(void *), void *argument)
+{
+	pthread_t thread;
+	if ((errno = pthread_create(&thread, NULL, run, argument)) != 0) die("pthread_create");
+	if ((errno = pthread_detach(thread)) != 0) die("pthread_detach");
 }
 
 void serve(uint16_t port, answer_fn answer)
 {
+	static struct server server;
 	set_signals();
-	struct server server = {.answer = answer, .listener = listen_on(port)};
-	server.epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (server.epoll < 0) die("epoll_create1");
-	struct epoll_event accepts = {.events = EPOLLIN, .data.ptr = NULL};
-	if (epoll_ctl(server.epoll, EPOLL_CTL_ADD, server.listener, &accepts) < 0) die("epoll_ctl");
+	server.listener = listen_on(port);
+	struct worker *worker = &server.workers[0];
+	prepare(worker, 0, answer);
+	add_plain(worker->epoll, server.listener);
+	struct epoll_event events[EVENTS_MAX];
 	for (;;) {
-		struct epoll_event events[EVENTS_MAX];
-		int n = epoll_wait(server.epoll, events, EVENTS_MAX, -1);
-		if (n < 0 && errno != EINTR) die("epoll_wait");
+		int n = wait_for(worker->epoll, events);
 		for (int i = 0; i < n; i++) {
 			if (events[i].data.ptr == NULL)
 				accept_one(&server);
 			else
-				handle(&server, events[i].data.ptr, events[i].events);
+				handle(worker, events[i].data.ptr, events[i].events);
 		}
 	}
+}
+
+void serve_threads(uint16_t port, unsigned threads, answer_fn answer)
+{
+	static struct server server;
+	if (threads == 0 || threads > THREADS_MAX) die("number of threads");
+	set_signals();
+	server.threads = threads;
+	for (unsigned i = 0; i < threads; i++) {
+		struct worker *worker = &server.workers[i];
+		prepare(worker, i, answer);
+		worker->arrivals = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+		if (worker->arrivals < 0) die("eventfd");
+		add_plain(worker->epoll, worker->arrivals);
+		start_thread(work, worker);
+	}
+	server.listener = listen_on(port);
+	int epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (epoll < 0) die("epoll_create1");
+	add_plain(epoll, server.listener);
+	struct epoll_event events[EVENTS_MAX];
+	for (;;)
+		if (wait_for(epoll, events) > 0) accept_one(&server);
 }

@@ -21,6 +21,7 @@
 #include "hook/smaps.h"
 #include "hook/splices.h"
 #include "hook/witness.h"
+#include "hook/written.h"
 
 static const char kdat_prefix[] = "/run/criu.kdat";
 
@@ -161,9 +162,18 @@ ssize_t splice(int from, off64_t *from_offset, int to, off64_t *to_offset, size_
 	return syscall(SYS_splice, from, from_offset, to, to_offset, length, flags);
 }
 
+int pipe(int ends[2])
+{
+	int result = (int)syscall(SYS_pipe2, ends, 0);
+	if (result == 0 && hook.stage == STAGE_FROZEN && (hook.shortcuts & HOOK_SPLICES) != 0)
+		splices_piped(ends[0], ends[1]);
+	return result;
+}
+
 int close(int fd)
 {
 	splices_closed(fd);
+	written_closed(fd);
 	return (int)syscall(SYS_close, fd);
 }
 

@@ -18,7 +18,7 @@
 #include "hook/witness.h"
 #include "hook/written.h"
 
-enum { OWN_MAX = 64, TASKS_MAX = 1024, STOPPED = PTRACE_EVENT_STOP << 16 | SIGTRAP << 8 | 0x7f };
+enum { OWN_MAX = 4096, TASKS_MAX = 1024, STOPPED = PTRACE_EVENT_STOP << 16 | SIGTRAP << 8 | 0x7f };
 
 static struct {
 	pid_t task[TASKS_MAX];
@@ -125,7 +125,7 @@ void late_freeze(void)
 
 static void settle(const struct job *job)
 {
-	uint32_t own[OWN_MAX];
+	static uint32_t own[OWN_MAX];
 	(void)job;
 	state.settled_moved = diag_check_inet(own, witness_sockets(own, OWN_MAX));
 	if (state.settled_moved == NULL)

@@ -47,6 +47,7 @@ TEST(splices_arrive_in_order_from_pipes_that_are_closed)
 	splices_image("pages-7.img", fd);
 	for (char from = 'A'; from <= 'K'; from += 10) {
 		CHECK_EQ(pipe(ends), 0);
+		splices_piped(ends[0], ends[1]);
 		fill(ends[1], from);
 		for (int i = 0; i < RUNS; i++)
 			CHECK(splices_take(ends[0], fd, RUN_BYTES));

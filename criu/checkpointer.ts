@@ -47,7 +47,16 @@ export interface CheckpointerOptions {
 
 export type Compression = "none" | "lz4" | "zstd";
 
-export const shortcuts = ["splices", "pages", "smaps", "mark", "late", "flags", "quick"] as const;
+export const shortcuts = [
+  "splices",
+  "pages",
+  "smaps",
+  "mark",
+  "late",
+  "flags",
+  "quick",
+  "images",
+] as const;
 export type Shortcut = (typeof shortcuts)[number];
 
 /** Where the pause went, in the order of a dump of one process (native/hook/phases.h). */

@@ -16,6 +16,7 @@ static const struct {
 	{ "late", HOOK_LATE },
 	{ "flags", HOOK_FLAGS },
 	{ "quick", HOOK_QUICK },
+	{ "images", HOOK_IMAGES },
 };
 
 uint32_t shortcut_called(const char *name)

@@ -22,6 +22,7 @@ enum areas_flags {
 	AREAS_VERIFY = 1, /* of the header: tell CRIU of everything all the same */
 	AREAS_QUICK = 2,  /* of the header: this kernel's quick scan tells of all that was written, and of what is gone */
 	AREA_WHOLE = 1,   /* of an area: not tracked for the whole epoch, or the last dump failed */
+	AREA_CLOSED = 4,  /* of an area, within ftdump: nobody may read or write it */
 	KEPT_LOST = 1,    /* of a kept entry */
 	KEPT_AS_WAS = 2,  /* of a kept entry: each of its pages is as it was, there or not */
 };

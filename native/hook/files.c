@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,12 +16,14 @@
 #include <unistd.h>
 
 #include "hook/diag.h"
+#include "hook/images.h"
 #include "hook/late.h"
 #include "hook/pages.h"
 #include "hook/phases.h"
 #include "hook/smaps.h"
 #include "hook/splices.h"
 #include "hook/witness.h"
+#include "hook/written.h"
 
 static const char kdat_prefix[] = "/run/criu.kdat";
 
@@ -33,11 +36,13 @@ static const char *redirected(const char *path, char *room, size_t size)
 }
 
 /* What was prepared for it; -1 for nothing. */
-static int open_frozen(int directory, const char *path, int flags)
+static int open_frozen(int directory, const char *path, int flags, mode_t mode)
 {
 	phase_opened(path);
-	int fd = pages_open(directory, path, flags);
+	int fd = images_open(directory, path, flags, mode);
 	if (fd >= 0)
+		hook.used |= HOOK_IMAGES;
+	else if ((fd = pages_open(directory, path, flags)) >= 0)
 		hook.used |= HOOK_PAGES;
 	else if ((fd = smaps_open(directory, path)) >= 0)
 		hook.used |= HOOK_SMAPS;
@@ -62,7 +67,7 @@ static int open_common(int directory, const char *path, int flags, mode_t mode)
 		return -1;
 	}
 	if (hook.stage == STAGE_FROZEN)
-		fd = open_frozen(directory, path, flags);
+		fd = open_frozen(directory, path, flags, mode);
 	if (fd < 0)
 		fd = (int)syscall(SYS_openat, directory, redirected(path, room, sizeof room), flags, mode);
 	if (hook.stage == STAGE_FROZEN && (flags & O_CREAT) != 0 && (hook.shortcuts & HOOK_SPLICES) != 0)
@@ -161,9 +166,32 @@ ssize_t splice(int from, off64_t *from_offset, int to, off64_t *to_offset, size_
 	return syscall(SYS_splice, from, from_offset, to, to_offset, length, flags);
 }
 
+int pipe(int ends[2])
+{
+	int result = (int)syscall(SYS_pipe2, ends, 0);
+	if (result == 0 && hook.stage == STAGE_FROZEN && (hook.shortcuts & HOOK_SPLICES) != 0)
+		splices_piped(ends[0], ends[1]);
+	return result;
+}
+
+ssize_t write(int fd, const void *bytes, size_t length)
+{
+	const struct iovec all = { .iov_base = (void *)(uintptr_t)bytes, .iov_len = length };
+	ssize_t written;
+	return images_take(fd, &all, 1, &written) ? written : syscall(SYS_write, fd, bytes, length);
+}
+
+ssize_t writev(int fd, const struct iovec *vector, int count)
+{
+	ssize_t written;
+	return images_take(fd, vector, count, &written) ? written : syscall(SYS_writev, fd, vector, count);
+}
+
 int close(int fd)
 {
+	images_closed(fd);
 	splices_closed(fd);
+	written_closed(fd);
 	return (int)syscall(SYS_close, fd);
 }
 

@@ -21,6 +21,7 @@
 #include "hook/filters.h"
 #include "hook/flags.h"
 #include "hook/helper.h"
+#include "hook/images.h"
 #include "hook/late.h"
 #include "hook/pages.h"
 #include "hook/phases.h"
@@ -51,7 +52,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CHECK_EVERY_US = 1000, WARM_BYTES = 4 << 20, WARM_NICE = -10 };
+enum { CHECK_EVERY_US = 1000, IMAGES_BYTES = 1 << 20, WARM_BYTES = 4 << 20, WARM_NICE = -10 };
 
 struct hook hook = { .socket = -1 };
 
@@ -99,6 +100,8 @@ void hook_say(enum hook_kind kind)
 			hook.used |= HOOK_FLAGS;
 		if (written_quickly())
 			hook.used |= HOOK_QUICK;
+		if (!images_all_kept())
+			hook.used &= ~(unsigned)HOOK_IMAGES;
 		message.phases = phases_seen();
 		message.plain = hook.shortcuts & ~hook.used;
 	}
@@ -227,6 +230,8 @@ static void prepare_shortcuts(void)
 	const char *pages = getenv(HOOK_ENV_PAGES);
 	if ((hook.shortcuts & HOOK_PAGES) != 0 && images >= 0 && pages != NULL && bytes > 0)
 		(void)pages_prepare((int)images, pages, (size_t)bytes);
+	if ((hook.shortcuts & HOOK_IMAGES) != 0 && images >= 0)
+		(void)images_prepare((int)images, IMAGES_BYTES);
 	if ((hook.shortcuts & HOOK_SMAPS) != 0)
 		(void)smaps_prepare((pid_t)hook.target);
 }
@@ -326,7 +331,7 @@ static void after_detach(void)
 	hook.stage = STAGE_THAWED;
 	phases_end();
 	hook_say(HOOK_THAWED);
-	if (!pages_trim())
+	if (!images_save() || !pages_trim())
 		_exit(1); /* ftdump must not take the images */
 	written_save();
 	filters_save();

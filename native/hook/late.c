@@ -18,7 +18,7 @@
 #include "hook/witness.h"
 #include "hook/written.h"
 
-enum { OWN_MAX = 64, TASKS_MAX = 1024, STOPPED = PTRACE_EVENT_STOP << 16 | SIGTRAP << 8 | 0x7f };
+enum { OWN_MAX = 4096, TASKS_MAX = 1024, STOPPED = PTRACE_EVENT_STOP << 16 | SIGTRAP << 8 | 0x7f };
 
 static struct {
 	pid_t task[TASKS_MAX];
@@ -103,12 +103,13 @@ void late_freeze(void)
 		if (!await_stop(state.task[i]))
 			give_up("a thread's state");
 	hook.seized = (unsigned)state.tasks;
+	/* While ftdump marks the gate: posted first, or ftdump has the other core. Only after it may CRIU put its parasite where it has seen an
+	 * area; and beside it, on the other core, the parasite waited 1.6 ms more for a thread that compared there. */
+	static const struct job memory = { .run = compare_memory };
+	bool posted = helper_post(&memory);
 	hook_frozen_late();
 	phase_enter(PHASE_CHECK);
-	/* While ftdump marks the gate. Only after it may CRIU put its parasite where it has seen an area; and beside it, on the other
-	 * core, the parasite waited 1.6 ms more for a thread that compared there. */
-	static const struct job memory = { .run = compare_memory };
-	if (!helper_post(&memory))
+	if (!posted)
 		compare_memory(&memory);
 	const char *moved = diag_check_local();
 	if (moved == NULL)
@@ -125,7 +126,7 @@ void late_freeze(void)
 
 static void settle(const struct job *job)
 {
-	uint32_t own[OWN_MAX];
+	static uint32_t own[OWN_MAX];
 	(void)job;
 	state.settled_moved = diag_check_inet(own, witness_sockets(own, OWN_MAX));
 	if (state.settled_moved == NULL)

@@ -1,5 +1,5 @@
 LIBRARIES += libfthook.so
-libfthook.so_SRCS = hook/hook.c hook/files.c hook/sockets.c hook/limits.c hook/phases.c hook/helper.c hook/splices.c hook/pages.c hook/smaps.c hook/written.c hook/scan.c \
+libfthook.so_SRCS = hook/hook.c hook/files.c hook/sockets.c hook/limits.c hook/phases.c hook/helper.c hook/splices.c hook/pages.c hook/images.c hook/smaps.c hook/written.c hook/scan.c \
 	hook/late.c hook/witness.c hook/diag.c hook/filters.c hook/flags.c $(VMA_READ_SRCS) $(CRC_SRCS)
 libfthook.so_LDLIBS = -ldl -lpthread
 
@@ -8,7 +8,7 @@ hook-limits-test_SRCS = hook/test/limits_test.c hook/limits.c
 hook-limits-test_LDLIBS = -ldl
 
 TESTS += hook-shortcuts-test
-hook-shortcuts-test_SRCS = hook/test/shortcuts_test.c hook/helper.c hook/splices.c hook/pages.c hook/smaps.c hook/flags.c $(VMA_READ_SRCS) $(CRC_SRCS)
+hook-shortcuts-test_SRCS = hook/test/shortcuts_test.c hook/images.c hook/helper.c hook/splices.c hook/pages.c hook/smaps.c hook/flags.c $(VMA_READ_SRCS) $(CRC_SRCS)
 hook-shortcuts-test_LDLIBS = -lpthread
 
 TESTS += hook-late-test

@@ -9,7 +9,13 @@
 
 #include "hook/helper.h"
 
-enum { OWN_MAX = 64 };
+enum { OWN_MAX = 64, PAIRS_MAX = 64 };
+
+/* CRIU's pipes by their numbers; `from` -1: none. The last ones, in turn. */
+static struct {
+	int from, to;
+} pair[PAIRS_MAX];
+static size_t pairs;
 
 static struct {
 	int image;          /* CRIU's descriptor of the image of pages; -1: none is open */
@@ -46,6 +52,24 @@ static int own(int fd)
 	return copy;
 }
 
+void splices_piped(int from, int to)
+{
+	pair[pairs % PAIRS_MAX].from = from;
+	pair[pairs % PAIRS_MAX].to = to;
+	pairs++;
+}
+
+/*
+ * The end that CRIU closes last would wait for the helper, who holds the pipe's lock while he moves: so it must not be the last. One
+ * that CRIU has closed by now, or uses otherwise, is held a little longer, and nothing else.
+ */
+static void own_other_end(int from)
+{
+	for (size_t i = 0; i < pairs && i < PAIRS_MAX; i++)
+		if (pair[i].from == from)
+			(void)own(pair[i].to);
+}
+
 void splices_image(const char *name, int fd)
 {
 	if (fd >= 0 && strncmp(name, "pages-", 6) == 0) {
@@ -60,6 +84,9 @@ void splices_closed(int fd)
 		state.image = state.own_to = -1;
 	if (fd == state.from)
 		state.from = state.own_from = -1;
+	for (size_t i = 0; i < pairs && i < PAIRS_MAX; i++)
+		if (pair[i].from == fd || pair[i].to == fd)
+			pair[i].from = pair[i].to = -1;
 }
 
 bool splices_take(int from, int to, size_t length)
@@ -69,6 +96,9 @@ bool splices_take(int from, int to, size_t length)
 	if (state.own_to < 0)
 		state.own_to = own(to);
 	if (from != state.from || state.own_from < 0) {
+		if (state.owned > OWN_MAX - 2)
+			(void)splices_finish();
+		own_other_end(from);
 		state.own_from = own(from);
 		state.from = from;
 	}

@@ -278,6 +278,27 @@ static uint32_t pid_of(int fd)
 	return slash == NULL ? 0 : (uint32_t)strtoul(slash + 1, NULL, 10);
 }
 
+/* CRIU asks of one area after the other, on the same descriptor. */
+static struct {
+	int fd;
+	uint32_t pid;
+} last_pagemap = { .fd = -1 };
+
+void written_closed(int fd)
+{
+	if (fd == last_pagemap.fd)
+		last_pagemap.fd = -1;
+}
+
+static uint32_t whose_pagemap(int fd)
+{
+	if (fd != last_pagemap.fd) {
+		last_pagemap.pid = pid_of(fd);
+		last_pagemap.fd = fd;
+	}
+	return last_pagemap.pid;
+}
+
 static bool is_question(const struct pm_scan_arg *ask)
 {
 	return ask->vec_len > 0 && ask->start < ask->end && ask->flags == 0 && ask->max_pages == 0 &&
@@ -310,7 +331,7 @@ int ioctl(int fd, unsigned long request, ...)
 		return -1;
 	}
 	if (request == PAGEMAP_SCAN && written.loaded && is_question(argument)) {
-		uint32_t pid = pid_of(fd);
+		uint32_t pid = whose_pagemap(fd);
 		if (pid != 0 && has_area(area_at(pid, 0), pid)) {
 			scan_process(fd, pid);
 			return answer_question(fd, pid, argument);

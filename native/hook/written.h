@@ -10,6 +10,8 @@ void written_load(void);
 void written_scan(void);
 /* Whether all areas that have been tracked before were looked through by the kernel's quick scan. */
 bool written_quickly(void);
+/* CRIU closes a descriptor: the next of that number is another file's. */
+void written_closed(int fd);
 /* After the thaw: tells ftdump what CRIU was not told of. */
 void written_save(void);
 

@@ -227,6 +227,89 @@ TEST(marks_of_an_earlier_registration_do_not_count)
 	close(fd);
 }
 
+enum { KEPT_PAGES = 64 };
+
+/* Address space that nobody may use, and a part of it that is opened or shut: pages[0..16) open, [16..64) for later. */
+static void open_and_shut(struct flags *flags, char *pages)
+{
+	usleep(1000);
+	if (flags->write == 1 && (mprotect(pages + 16 * PAGE, 16 * PAGE, PROT_READ | PROT_WRITE) != 0 || memset(pages + 16 * PAGE, 2, PAGE) == NULL))
+		flags->wrong = 1;
+	if (flags->write == 2 && mprotect(pages, 8 * PAGE, PROT_NONE) != 0)
+		flags->wrong = 1;
+	flags->write = 0;
+}
+
+/* How many of `pages` pages from `at` are in the list; *whole: any of them has to be dumped whole. */
+static size_t tracked_pages(const struct tracker *tracker, const char *at, size_t pages, bool *whole)
+{
+	size_t count = 0;
+	*whole = false;
+	for (size_t page = 0; page < pages; page++)
+		for (size_t i = 0; i < tracker->process[0].areas; i++) {
+			const struct area *area = &tracker->process[0].area[i];
+			uint64_t here = (uintptr_t)at + page * PAGE;
+			if (here < area->start || here >= area->end)
+				continue;
+			count++;
+			*whole |= (area->flags & ~(uint32_t)AREA_WHOLE) == 0 && area->flags != 0;
+		}
+	return count;
+}
+
+static void do_as_told(struct flags *flags, int what)
+{
+	flags->write = what;
+	while (flags->write != 0)
+		usleep(500);
+}
+
+/* The dump that the hook would have been told of. */
+static void as_if_dumped(struct tracker *tracker)
+{
+	for (size_t i = 0; i < tracker->process[0].areas; i++)
+		tracker->process[0].area[i].flags = 0;
+	tracker->doubt = false;
+}
+
+TEST(address_space_kept_for_later_is_tracked_when_it_is_opened)
+{
+	struct flags *flags = shared_flags();
+	char *pages = map_pages(KEPT_PAGES), folder[] = "/tmp/track-test-XXXXXX";
+	CHECK(mkdtemp(folder) != NULL);
+	int images = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	madvise(pages + 16 * PAGE, (KEPT_PAGES - 16) * PAGE, MADV_DONTNEED);
+	CHECK_EQ(mprotect(pages + 16 * PAGE, (KEPT_PAGES - 16) * PAGE, PROT_NONE), 0);
+	pid_t pid = start(flags, pages, open_and_shut);
+	while (flags->rounds < 2)
+		usleep(1000);
+	struct tracker tracker;
+	bool whole;
+	track_open(&tracker, TRACK_WP_ASYNC, false);
+	CHECK_EQ(track_refresh(&tracker, &pid, 1, false, images), 0);
+	CHECK_EQ(tracked_pages(&tracker, pages, KEPT_PAGES, &whole), 16);
+	as_if_dumped(&tracker);
+	do_as_told(flags, 1);
+	CHECK_EQ(track_refresh(&tracker, &pid, 1, false, images), 0);
+	CHECK_EQ(tracked_pages(&tracker, pages, 16, &whole), 16);
+	CHECK(!whole);
+	CHECK_EQ(tracked_pages(&tracker, pages + 16 * PAGE, 16, &whole), 16);
+	CHECK(whole);
+	CHECK_EQ(tracked_pages(&tracker, pages + 32 * PAGE, KEPT_PAGES - 32, &whole), 0);
+	CHECK_EQ(written(pid, pages + 16 * PAGE, 16), 1);
+	/* With pages in it: dumped whole in every epoch it would be dear. */
+	as_if_dumped(&tracker);
+	do_as_told(flags, 2);
+	CHECK_EQ(track_refresh(&tracker, &pid, 1, false, images), 0);
+	CHECK_EQ(tracked_pages(&tracker, pages, KEPT_PAGES, &whole), 32);
+	CHECK(!whole);
+	track_close(&tracker);
+	CHECK(ended_well(pid, flags));
+	CHECK_EQ(unlinkat(images, AREAS_NAME, 0), 0);
+	CHECK_EQ(rmdir(folder), 0);
+	close(images);
+}
+
 /* As where the system's policy allows none: the probe must say so, and not believe the kernel's version. */
 TEST(a_refused_userfaultfd_is_found_out_by_the_probe)
 {
@@ -261,6 +344,7 @@ int main(void)
 	RUN(one_that_computes_under_signals_goes_on_as_it_was);
 	RUN(one_that_is_stopped_or_gone_is_left_alone);
 	RUN(marks_of_an_earlier_registration_do_not_count);
+	RUN(address_space_kept_for_later_is_tracked_when_it_is_opened);
 	RUN(a_refused_userfaultfd_is_found_out_by_the_probe);
 	return check_report();
 }

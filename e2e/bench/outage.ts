@@ -106,7 +106,7 @@ async function main(): Promise<void> {
         tell(`${values.workload}, ${mode}, ${connections} connections`, courses);
       }
     }
-    await asOnTheMachine(hosts);
+    if (!values.keep) await asOnTheMachine(hosts);
   } finally {
     if (started && !values.keep) await hosts.down();
   }

@@ -2,7 +2,7 @@
 
 import type { PairView, Percentiles } from "../../orchestrator/agent/api-types.js";
 import { brokenPromises, verdictOf } from "../checkers/verdict.js";
-import { outageMsAround } from "../clients/latency.js";
+import { type Gap, monotonicUs, outageMsAround } from "../clients/latency.js";
 import type { Host } from "../runner/hosts.js";
 import { poll } from "../runner/poll.js";
 import type { Service } from "../runner/service.js";
@@ -102,11 +102,21 @@ export function averageSince(before: Percentiles | undefined, after: Percentiles
   return (after.avg * (after.count ?? 0) - (before?.avg ?? 0) * (before?.count ?? 0)) / count;
 }
 
+/** One kill, for those who want to know where the outage went. */
+export interface Kill {
+  gaps: Gap[];
+  killedUs: number;
+  /** The same by the wall clock. */
+  killedAtMs: number;
+  takeover: NonNullable<PairView["takeover"]>;
+}
+
 /** Kills the host under the load of checking clients, `kills` times, there and back. */
 export async function measureOutage(
   service: Service,
   connections: number,
   kills: number,
+  tell: (kill: Kill) => void = () => {},
 ): Promise<Pick<BenchRow, "outageMs" | "replay">> {
   const outagesMs: number[] = [];
   const replays: Omit<Replay, "kills">[] = [];
@@ -124,8 +134,11 @@ export async function measureOutage(
       const broken = brokenPromises(verdictOf(report, await client.verify()));
       if (broken.length > 0) throw new Error(`kill ${i + 1}: ${broken.join("; ")}`);
       outagesMs.push(outageMsAround(report.gaps, killedUs));
-      const { replay } = (await service.untilTakenOver(standby, 30_000)).takeover ?? {};
+      const { takeover } = await service.untilTakenOver(standby, 30_000);
+      const replay = takeover?.replay;
       if (replay) replays.push({ ...replay, recordedMs });
+      const killedAtMs = Date.now() - (monotonicUs() - killedUs) / 1000;
+      if (takeover) tell({ gaps: report.gaps, killedUs, killedAtMs, takeover });
     } finally {
       client.dispose();
     }

@@ -470,6 +470,7 @@ int main(int argc, char **argv)
 	track_open(&dumper.tracker, cannot == 0 ? TRACK_WP_ASYNC : TRACK_FULL, getenv("FTDUMP_VERIFY_PAGES") != NULL);
 	dumper.tracker.refused = tell_refused;
 	dumper.tracker.quick = cannot == 0 && (options.shortcuts & HOOK_QUICK) != 0 && track_probe_quick();
+	dumper.tracker.marker = dumper.tracker.quick ? track_probe_marker() : 0;
 	if ((options.shortcuts & HOOK_FLAGS) != 0 && (dumper.areas_program = vma_program(&slow)) < 0)
 		fprintf(stderr, "ftdump: memory areas are read of smaps: %s: %s\n", slow, strerror(errno));
 	if (cannot != 0)

@@ -31,6 +31,7 @@ struct areas_header {
 	uint64_t magic;
 	uint32_t flags, crc;
 	uint64_t count;
+	uint64_t marker; /* what /proc/PID/pagemap shows for a mark where no page is (track_probe_marker()); 0: not known */
 };
 
 struct area {

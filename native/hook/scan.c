@@ -9,8 +9,9 @@
 #include "hook/pagemap_scan.h"
 
 enum { REGIONS_MAX = 32768, PAGE = 4096 };
-enum { TABLE_BYTES = 2 << 20 /* of addresses, in one page table */, NEAR_PAGES = 32 /* to walk over is cheaper than another call */ };
+enum { TABLE_BYTES = 2 << 20 /* of addresses, in one page table */, NEAR_PAGES = 32 /* to walk over is cheaper than another call */, ENTRIES = 512 /* read at once */ };
 #define PAGEMAP_MARKED (1ull << 57)
+#define PAGEMAP_SOFT_DIRTY (1ull << 55)
 #define LIST_BYTES_MAX (256u << 20) /* of address space; touched as far as it is used */
 #define LIST_WARM_BYTES (1u << 20)
 
@@ -18,6 +19,7 @@ static const uint64_t dump_anyof = PAGE_IS_PRESENT | PAGE_IS_SWAPPED;
 
 struct scan_list scan_findings, scan_spans;
 static struct page_region *told, *present; /* for one call each */
+static uint64_t marker;
 
 static void *map_room(size_t bytes, size_t touched)
 {
@@ -35,8 +37,9 @@ static bool list_prepare(struct scan_list *list)
 	return list->at != NULL;
 }
 
-bool scan_prepare(bool quick)
+bool scan_prepare(bool quick, uint64_t known_marker)
 {
+	marker = known_marker;
 	const size_t bytes = REGIONS_MAX * sizeof *told;
 	told = map_room(bytes, bytes);
 	if (told == NULL || !list_prepare(&scan_findings))
@@ -47,12 +50,43 @@ bool scan_prepare(bool quick)
 	return present != NULL && list_prepare(&scan_spans);
 }
 
-static bool note_finding(const struct page_region *region)
+static bool add_finding(const struct page_region *region)
 {
 	if (scan_findings.count == scan_findings.max)
 		return false;
 	scan_findings.at[scan_findings.count++] = *region;
 	return true;
+}
+
+/*
+ * A mark where no page is, as the quick scan leaves one, the kernel calls swapped. CRIU would read it as a page of zeros, put one
+ * there by that, and dump it: thread stacks and tables that are hardly used would count with all their size.
+ */
+static bool note_unless_marks(int pagemap, const struct page_region *region)
+{
+	uint64_t entry[ENTRIES];
+	struct page_region piece = *region;
+	piece.end = piece.start;
+	for (uint64_t at = region->start; at < region->end;) {
+		size_t wanted = (region->end - at) / PAGE < ENTRIES ? (region->end - at) / PAGE : ENTRIES;
+		if (syscall(SYS_pread64, pagemap, entry, wanted * sizeof *entry, at / PAGE * sizeof *entry) != (long)(wanted * sizeof *entry))
+			return false;
+		for (size_t i = 0; i < wanted; i++, at += PAGE) {
+			if ((entry[i] & ~PAGEMAP_SOFT_DIRTY) == marker) {
+				if (piece.end > piece.start && !add_finding(&piece))
+					return false;
+				piece.start = at + PAGE;
+			}
+			piece.end = at + PAGE;
+		}
+	}
+	return piece.end == piece.start || add_finding(&piece);
+}
+
+static bool note_finding(int pagemap, const struct page_region *region)
+{
+	bool may_be_marks = marker != 0 && (region->categories & dump_anyof) == PAGE_IS_SWAPPED;
+	return may_be_marks ? note_unless_marks(pagemap, region) : add_finding(region);
 }
 
 long scan_on(int pagemap, struct pm_scan_arg *ask)
@@ -88,7 +122,7 @@ bool scan_plainly(int pagemap, struct tracked_area *tracked)
 		if (count < 0)
 			return false;
 		for (long i = 0; i < count; i++)
-			if (!note_finding(&told[i]))
+			if (!note_finding(pagemap, &told[i]))
 				return false;
 	}
 	tracked->count = scan_findings.count - tracked->first;
@@ -135,7 +169,7 @@ static bool note_present(int pagemap, const struct page_region *region, size_t r
 				piece.start = region[k].start > piece.start ? region[k].start : piece.start;
 				piece.end = region[k].end < piece.end ? region[k].end : piece.end;
 				piece.categories |= PAGE_IS_WRITTEN;
-				if (!note_finding(&piece))
+				if (!note_finding(pagemap, &piece))
 					return false;
 			}
 		}

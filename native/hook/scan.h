@@ -33,8 +33,8 @@ struct tracked_area {
 	size_t first_span, spans;
 };
 
-/* Before the freeze: room, made present. */
-bool scan_prepare(bool quick);
+/* Before the freeze: room, made present. `marker`: of areas.h. */
+bool scan_prepare(bool quick, uint64_t marker);
 /* False: the kernel does not track all of it, or there is no room; the lists may have become longer. */
 bool scan_plainly(int pagemap, struct tracked_area *tracked);
 /* With `verify`, everything that is there is noted besides. */

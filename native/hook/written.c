@@ -79,7 +79,7 @@ void written_load(void)
 		return; /* every page is dumped, and ftdump sees that nothing was kept */
 	written.area = calloc(header.count + 1, sizeof *written.area);
 	written.quick = (header.flags & AREAS_QUICK) != 0 && (hook.shortcuts & HOOK_QUICK) != 0;
-	if (written.area != NULL && scan_prepare(written.quick)) {
+	if (written.area != NULL && scan_prepare(written.quick, header.marker)) {
 		for (size_t i = 0; i < header.count; i++)
 			written.area[i].area = list[i];
 		written.areas = header.count;

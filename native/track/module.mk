@@ -2,5 +2,5 @@ TRACK_SRCS := track/tracker.c track/inject.c track/probe.c
 
 # With ptrace, and memory that must be where the test puts it.
 TESTS += track-test
-track-test_SRCS = track/test/track_test.c $(TRACK_SRCS) $(CRC_SRCS)
+track-test_SRCS = track/test/track_test.c hook/scan.c $(TRACK_SRCS) $(CRC_SRCS)
 track-test_SANITIZE := no

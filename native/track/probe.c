@@ -128,7 +128,7 @@ static bool first_is_marked(const struct probe *p)
 }
 
 /* In one page table: pages that are written, dropped, written again, read where there is none, and the table given up as a whole. */
-static bool is_right(const struct probe *p)
+static uint64_t is_right(const struct probe *p)
 {
 	enum { SOME = 8 };
 	const volatile uint8_t *read_only = p->bytes + 10 * p->page_bytes;
@@ -150,25 +150,53 @@ static bool is_right(const struct probe *p)
 	return !first_is_marked(p) || tells_of(p, SOME, 0xff);
 }
 
-bool track_probe_quick(void)
+static uint64_t entry_of(const struct probe *p, const uint8_t *page)
+{
+	uint64_t entry = 0;
+	off_t at = (off_t)((uintptr_t)page / p->page_bytes * sizeof entry);
+	return pread(p->pagemap, &entry, sizeof entry, at) == (ssize_t)sizeof entry ? entry : 0;
+}
+
+/* Its kind is one that no swap file can have; who may not see it (the low bits are 0) cannot tell it from others. */
+static uint64_t find_marker(const struct probe *p)
+{
+	const uint64_t present = 1ull << 63, swapped = 1ull << 62, marked = 1ull << 57, soft_dirty = 1ull << 55, where = soft_dirty - 1;
+	if (track_register(p->fd, (uintptr_t)p->bytes, (uintptr_t)p->bytes + PAGES * p->page_bytes) != 0 || written(p) != (1 << PAGES) - 1)
+		return 0;
+	uint64_t entry = entry_of(p, p->bytes) & ~soft_dirty;
+	bool is_one = (entry & (present | swapped | marked)) == (swapped | marked) && (entry & where) != 0;
+	for (unsigned i = 1; i < PAGES; i++)
+		is_one = is_one && (entry_of(p, p->bytes + i * p->page_bytes) & ~soft_dirty) == entry;
+	return is_one ? entry : 0;
+}
+
+/* With a userfaultfd, and `size` bytes of memory that nobody has touched, aligned to a page table's. */
+static uint64_t try_on(uint64_t (*find)(const struct probe *p), size_t size)
 {
 	struct probe p = { .page_bytes = (size_t)sysconf(_SC_PAGESIZE) };
-	size_t table_bytes = TABLE_PAGES * p.page_bytes;
-	if (!is_mended())
-		return false;
 	p.fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
 	p.pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	uint8_t *room = mmap(NULL, 2 * table_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	bool right = p.fd >= 0 && p.pagemap >= 0 && room != MAP_FAILED && track_negotiate(p.fd) == 0;
-	if (right) {
-		p.bytes = room + (table_bytes - (uintptr_t)room % table_bytes) % table_bytes;
-		right = madvise(room, 2 * table_bytes, MADV_NOHUGEPAGE) == 0 && is_right(&p);
+	uint8_t *room = mmap(NULL, 2 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint64_t found = 0;
+	if (p.fd >= 0 && p.pagemap >= 0 && room != MAP_FAILED && track_negotiate(p.fd) == 0 && madvise(room, 2 * size, MADV_NOHUGEPAGE) == 0) {
+		p.bytes = room + (size - (uintptr_t)room % size) % size;
+		found = find(&p);
 	}
 	if (room != MAP_FAILED)
-		munmap(room, 2 * table_bytes);
+		munmap(room, 2 * size);
 	if (p.fd >= 0)
 		close(p.fd);
 	if (p.pagemap >= 0)
 		close(p.pagemap);
-	return right;
+	return found;
+}
+
+bool track_probe_quick(void)
+{
+	return is_mended() && try_on(is_right, TABLE_PAGES * (size_t)sysconf(_SC_PAGESIZE)) != 0;
+}
+
+uint64_t track_probe_marker(void)
+{
+	return try_on(find_marker, TABLE_PAGES * (size_t)sysconf(_SC_PAGESIZE));
 }

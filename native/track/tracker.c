@@ -337,7 +337,8 @@ static int by_pid(const void *a, const void *b)
 
 static int write_list(const struct tracker *tracker, int images, bool whole)
 {
-	struct areas_header header = { .magic = AREAS_MAGIC, .flags = (tracker->verify ? AREAS_VERIFY : 0) | (tracker->quick ? AREAS_QUICK : 0) };
+	struct areas_header header = { .magic = AREAS_MAGIC, .flags = (tracker->verify ? AREAS_VERIFY : 0) | (tracker->quick ? AREAS_QUICK : 0),
+				      .marker = tracker->marker };
 	struct area_list list = { 0 };
 	int result = 0;
 	for (size_t i = 0; i < tracker->count; i++)

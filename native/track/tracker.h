@@ -37,6 +37,7 @@ struct tracker {
 	char why[TRACK_WHY_BYTES]; /* of TRACK_FULL */
 	bool verify;
 	bool quick; /* the kernel's quick scan is right, and it can be asked about single areas (Linux 6.14) */
+	uint64_t marker; /* track_probe_marker() */
 	bool doubt; /* the next dump is whole: marks were lost */
 	struct track_process *process;
 	size_t count, room;
@@ -48,6 +49,8 @@ struct tracker {
 int track_probe(char *why, size_t size);
 /* Whether this kernel's quick scan, which looks at marks alone, tells of pages that are gone too. */
 bool track_probe_quick(void);
+/* What /proc/PID/pagemap shows, but for soft-dirty, where a mark is and no page; 0: it cannot be told from a page that is swapped out. */
+uint64_t track_probe_marker(void);
 void track_open(struct tracker *tracker, enum track_mode mode, bool verify);
 void track_close(struct tracker *tracker);
 

@@ -91,6 +91,8 @@ export interface PairView {
     lazyBytes?: number;
     /** Until it was all there; undefined: not yet, or none came later. */
     fillMs?: number;
+    /** When each step began, counted from the takeover's beginning, and how long it took. Some run beside others. */
+    steps?: { name: string; atMs: number; ms: number }[];
     /** Mode hybrid: what was replayed from that epoch on. */
     replay?: {
       ms: number;

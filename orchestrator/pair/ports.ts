@@ -130,6 +130,8 @@ export interface ContainerControl {
 export interface RestoreResult {
   pid: number;
   restoreMs: number;
+  /** Of them, CRIU's and, where memory comes later, until ftfeed was ready. */
+  criuMs: number;
   /** Memory that comes while the application runs already. */
   lazyBytes: number;
 }

@@ -52,7 +52,7 @@ function standby(policy: { pacing?: string; onDivergence: string }, ...words: st
         },
         restore: async (_record: unknown, _app: unknown, _dir: string, only?: string) => {
           calls.push(`restore ${only ?? "to run"}`);
-          return { pid: 7, restoreMs: 1, lazyBytes: 0 };
+          return { pid: 7, restoreMs: 1, lazyBytes: 0, criuMs: 0 };
         },
         log: {
           arm: async (_record: unknown, _app: unknown, _epoch: number, paced: boolean) => {

@@ -28,6 +28,7 @@ import type { Pair } from "./pair.js";
 import type { TakeoverReason } from "./plan.js";
 import type { ReplayOutcome } from "./ports.js";
 import { isHybrid } from "./recording.js";
+import { Timeline } from "./timeline.js";
 
 interface Takeover {
   pair: Pair;
@@ -46,6 +47,7 @@ interface Takeover {
   /** Replays that were armed. */
   attempts: number;
   replay: NonNullable<Pair["takeover"]>["replay"] | undefined;
+  timeline: Timeline;
 }
 
 interface Phase {
@@ -92,13 +94,15 @@ export async function takeOver(
     armed: false,
     attempts: 0,
     replay: undefined,
+    timeline: new Timeline(pair.host.clock, nowMs),
   };
   pair.order = undefined;
   pair.enter("takingOver", reason);
   try {
     for (const phase of PHASES) {
       await pair.host.faults.pass(phase.point);
-      await phase.run(takeover);
+      const name = phase.point.slice("takeover.".length);
+      await takeover.timeline.measure(name, () => phase.run(takeover));
     }
     await finish(takeover);
   } catch (error) {
@@ -152,6 +156,8 @@ async function restore(takeover: Takeover): Promise<void> {
     try {
       const only = takeover.armed ? "keep" : undefined;
       const result = await pair.host.parts.restore(pair.record, app, takeover.imagesDir, only);
+      takeover.timeline.note("restore.criu", result.criuMs);
+      takeover.timeline.note("restore.program", result.restoreMs);
       takeover.lazyBytes = result.lazyBytes;
       takeover.restoreMs = result.restoreMs;
       takeover.restoredPid = result.pid;
@@ -173,11 +179,11 @@ async function restore(takeover: Takeover): Promise<void> {
 async function arm(takeover: Takeover): Promise<void> {
   const { pair, epoch } = takeover;
   if (!isHybrid(pair) || !pair.app || pair.app.pid > 0) return;
-  await pair.host.parts.restore(pair.record, pair.app, takeover.imagesDir, "clear");
+  await pair.host.parts.restore(pair.record, pair.app, takeover.imagesDir, "clear");takeover.timeline.note("clear",0);
   takeover.attempts += 1;
   const paced = isPaced(pair.policy, takeover.attempts);
   try {
-    takeover.armed = await pair.host.parts.log.arm(pair.record, pair.app, epoch, paced);
+    takeover.armed = await pair.host.parts.log.arm(pair.record, pair.app, epoch, paced);for(const [n,ms] of (globalThis as any).sub) takeover.timeline.note("arm-to-"+n,ms);
   } catch (thrown) {
     const { code, message } = asFtError(thrown, pair.record.name);
     if (code === "LOG_DAMAGED") await withoutDamagedLog(takeover, thrown, message);
@@ -310,6 +316,7 @@ async function finish({
   lazyBytes,
   epoch,
   replay,
+  timeline,
 }: Takeover): Promise<void> {
   const totalMs = pair.host.clock.nowMs() - startMs;
   const at = new Date(pair.host.clock.wallMs()).toISOString();
@@ -320,6 +327,7 @@ async function finish({
     totalMs,
     epoch,
     lazyBytes,
+    steps: timeline.steps,
     ...(replay ? { replay } : {}),
   };
   pair.host.metrics.takeover(pair.record.name, reason, "done");
@@ -329,6 +337,7 @@ async function finish({
     totalMs,
     epoch,
     lazyBytes,
+    steps: timeline.toString(),
     ...(replay ? replayFields(replay) : {}),
   });
   if (lazyBytes > 0) watchFill(pair);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "hook/pagemap_scan.h"
+#include "hook/scan.h"
 #include "test/check.h"
 #include "track/inject.h"
 #include "track/tracker.h"
@@ -310,6 +311,48 @@ TEST(address_space_kept_for_later_is_tracked_when_it_is_opened)
 	close(images);
 }
 
+/* Pages that the two scans of a dump would give to CRIU. */
+static long told(int pagemap, int maps, const char *at, size_t pages, bool quickly)
+{
+	struct tracked_area area = { .area = { .start = (uintptr_t)at, .end = (uintptr_t)at + pages * PAGE } };
+	long total = 0;
+	scan_findings.count = scan_spans.count = 0;
+	if (!(quickly ? scan_quickly(pagemap, maps, false, &area) : scan_plainly(pagemap, &area)))
+		return -1;
+	for (size_t i = area.first; i < area.first + area.count; i++)
+		total += (long)((scan_findings.at[i].end - scan_findings.at[i].start) / PAGE);
+	return total;
+}
+
+/* The quick scan leaves marks there, which the kernel calls swapped: they would be dumped as pages of zeros, and be such from then on. */
+TEST(what_nobody_has_touched_is_not_dumped)
+{
+	enum { PAGES = 4096 };
+	if (!track_probe_quick())
+		return;
+	char *at = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+	int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC), maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	CHECK(at != MAP_FAILED && madvise(at, PAGES * PAGE, MADV_NOHUGEPAGE) == 0);
+	CHECK(scan_prepare(true, track_probe_marker()));
+	at[5 * PAGE] = 1;
+	at[2000 * PAGE] = 1;
+	CHECK_EQ(track_negotiate(fd), 0);
+	CHECK_EQ(track_register(fd, (uintptr_t)at, (uintptr_t)at + PAGES * PAGE), 0);
+	CHECK_EQ(told(pagemap, maps, at, PAGES, true), 2);
+	CHECK_EQ(told(pagemap, maps, at, PAGES, true), 0);
+	at[6 * PAGE] = 1;
+	at[2000 * PAGE] = 2;
+	CHECK(madvise(at + 5 * PAGE, PAGE, MADV_DONTNEED) == 0);
+	CHECK_EQ(told(pagemap, maps, at, PAGES, true), 2);
+	/* As after a dump that failed: everything that is there. */
+	CHECK_EQ(told(pagemap, maps, at, PAGES, false), 2);
+	munmap(at, PAGES * PAGE);
+	close(fd);
+	close(pagemap);
+	close(maps);
+}
+
 /* As where the system's policy allows none: the probe must say so, and not believe the kernel's version. */
 TEST(a_refused_userfaultfd_is_found_out_by_the_probe)
 {
@@ -345,6 +388,7 @@ int main(void)
 	RUN(one_that_is_stopped_or_gone_is_left_alone);
 	RUN(marks_of_an_earlier_registration_do_not_count);
 	RUN(address_space_kept_for_later_is_tracked_when_it_is_opened);
+	RUN(what_nobody_has_touched_is_not_dumped);
 	RUN(a_refused_userfaultfd_is_found_out_by_the_probe);
 	return check_report();
 }

@@ -398,7 +398,7 @@ export class SimHost {
       memoryLoss: async () => undefined,
       restore: async (_record, _app, imagesDir) => {
         this.runApp(Number(imagesDir.split("=")[1]));
-        return { pid: 7, restoreMs: 1, lazyBytes: 0 };
+        return { pid: 7, restoreMs: 1, lazyBytes: 0, criuMs: 0 };
       },
     };
   }

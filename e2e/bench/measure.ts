@@ -117,8 +117,9 @@ export async function measureOutage(
   connections: number,
   kills: number,
   tell: (kill: Kill) => void = () => {},
-): Promise<Pick<BenchRow, "outageMs" | "replay">> {
+): Promise<Pick<BenchRow, "outageMs" | "afterDetectionMs" | "takeoverMs" | "replay">> {
   const outagesMs: number[] = [];
+  const takeovers: { afterMs: number; totalMs: number; restoreMs: number }[] = [];
   const replays: Omit<Replay, "kills">[] = [];
   for (let i = 0; i < kills; i += 1) {
     const { primary, standby } = await direction(service);
@@ -133,9 +134,11 @@ export async function measureOutage(
       const report = await client.stop();
       const broken = brokenPromises(verdictOf(report, await client.verify()));
       if (broken.length > 0) throw new Error(`kill ${i + 1}: ${broken.join("; ")}`);
-      outagesMs.push(outageMsAround(report.gaps, killedUs));
+      const outageMs = outageMsAround(report.gaps, killedUs);
+      outagesMs.push(outageMs);
       const { takeover } = await service.untilTakenOver(standby, 30_000);
       const replay = takeover?.replay;
+      if (takeover) takeovers.push({ ...takeover, afterMs: outageMs - takeover.detectionMs });
       if (replay) replays.push({ ...replay, recordedMs });
       const killedAtMs = Date.now() - (monotonicUs() - killedUs) / 1000;
       if (takeover) tell({ gaps: report.gaps, killedUs, killedAtMs, takeover });
@@ -149,6 +152,14 @@ export async function measureOutage(
     round(median(replays.map((replay) => replay[field])));
   return {
     outageMs: { p50: round(median(outagesMs)), max: round(Math.max(...outagesMs)) },
+    afterDetectionMs: {
+      p50: round(median(takeovers.map(({ afterMs }) => afterMs))),
+      max: round(Math.max(...takeovers.map(({ afterMs }) => afterMs))),
+    },
+    takeoverMs: {
+      total: round(median(takeovers.map(({ totalMs }) => totalMs))),
+      restore: round(median(takeovers.map(({ restoreMs }) => restoreMs))),
+    },
     ...(replays.length === 0
       ? {}
       : {

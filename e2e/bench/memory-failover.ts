@@ -9,6 +9,8 @@ import { type MemoryRow, round } from "./rows.js";
 
 /** The first dump is whole, and the application stands still for it. */
 const FREEZE_MS_MAX = 10_000;
+/** Output is held from the first dump on until the standby has all of it, and the second is whole, too. */
+const LISTENING_MS_MAX = 60_000;
 const VALUE_BYTES = 1_000_000;
 const VALUES_A_CALL = 64;
 
@@ -30,12 +32,12 @@ export async function measureFailovers(
   const { hosts, started } = await LabHosts.up(["alpha", "beta"], settings.say);
   try {
     await buildImage(specOf("redis"));
-    const outages = new Map<FailoverCase, number[]>(cases.map((each) => [each, []]));
+    const outages = new Map<FailoverCase, Outage[]>(cases.map((each) => [each, []]));
     for (let turn = 0; turn < settings.kills; turn += 1) {
       for (const [each, found] of outages) {
         if (Date.now() > settings.untilMs) continue;
         settings.say(`… failover at ${each.memoryMiB} MiB, ${each.connections} connections`);
-        found.push(await oneOutage(hosts, each));
+        found.push(await oneOutage(hosts, each, settings.say));
       }
     }
     return [...outages]
@@ -47,7 +49,11 @@ export async function measureFailovers(
 }
 
 /** Both hosts begin anew each time: what the last turn left must not count. */
-async function oneOutage(hosts: LabHosts, of: FailoverCase): Promise<number> {
+async function oneOutage(
+  hosts: LabHosts,
+  of: FailoverCase,
+  say: FailoverSettings["say"],
+): Promise<Outage> {
   await asOnTheMachine(hosts);
   const service = new Service(hosts, specOf("redis"));
   const [primary = "alpha", standby = "beta"] = hosts.hosts;
@@ -63,15 +69,43 @@ async function oneOutage(hosts: LabHosts, of: FailoverCase): Promise<number> {
     if (filled.stdout.trim() !== "done") throw new Error(`fill: ${filled.stdout} ${filled.stderr}`);
   }
   await service.protect(primary, standby, { epoch: { freezeTimeoutMs: FREEZE_MS_MAX } });
-  await service.untilListening();
-  const { outageMs } = await measureOutage(service, of.connections, 1);
-  return outageMs?.p50 ?? Number.NaN;
+  await service.untilListening(LISTENING_MS_MAX);
+  const { outageMs, afterDetectionMs, takeoverMs } = await measureOutage(
+    service,
+    of.connections,
+    1,
+  );
+  const found = {
+    outageMs: outageMs?.p50 ?? Number.NaN,
+    afterDetectionMs: afterDetectionMs?.p50 ?? Number.NaN,
+    takeoverMs: takeoverMs?.total ?? Number.NaN,
+    restoreMs: takeoverMs?.restore ?? Number.NaN,
+  };
+  say(`  ${JSON.stringify(found)}`);
+  return found;
 }
 
-function rowOf({ memoryMiB, connections }: FailoverCase, outages: number[]): MemoryRow {
+interface Outage {
+  outageMs: number;
+  afterDetectionMs: number;
+  takeoverMs: number;
+  restoreMs: number;
+}
+
+function rowOf({ memoryMiB, connections }: FailoverCase, outages: Outage[]): MemoryRow {
+  const of = (field: keyof Outage) => outages.map((one) => one[field]);
+  const spread = (values: number[]) => ({
+    p50: round(at(values, 0.5)),
+    max: round(Math.max(...values)),
+  });
   return {
     ...{ configuration: "failover", workload: "redis", threads: 1, memoryMiB, connections },
-    outageMs: { p50: round(at(outages, 0.5)), max: round(Math.max(...outages)) },
+    outageMs: spread(of("outageMs")),
+    afterDetectionMs: spread(of("afterDetectionMs")),
+    takeoverMs: {
+      total: round(at(of("takeoverMs"), 0.5)),
+      restore: round(at(of("restoreMs"), 0.5)),
+    },
     kills: outages.length,
   };
 }

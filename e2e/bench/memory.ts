@@ -7,7 +7,8 @@
  *                  [--epochs 20] [--turns 2] [--kills 3] [--minutes 60] [--no-plots] [--quick]
  *
  * Its rows replace those of the same kind in e2e/out/bench.json, so it may be run in parts. 4096 MiB has to be asked for: it
- * takes 16 GiB in a dump, and more in the lab. --kills 0 leaves the lab out. After --minutes nothing new is begun.
+ * takes 16 GiB in a dump, and more in the lab, whose hosts need FTLAB_RUN_SIZE=21g then. --kills 0 leaves the lab out. After
+ * --minutes nothing new is begun.
  * --quick is a smoke test of the benchmark itself, not a measurement.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";

@@ -27,6 +27,10 @@ export interface BenchRow {
   /** Mode hybrid: where what a request takes longer than on `stock` goes. */
   overheadUs?: OverheadUs;
   outageMs?: { p50: number; max: number };
+  /** Of the outage: from the host's being known to be gone to the first reply. */
+  afterDetectionMs?: { p50: number; max: number };
+  /** Of that, medians: until the application is restored, and the restore alone. */
+  takeoverMs?: { total: number; restore: number };
   /** Mode hybrid, medians over the kills: what was replayed, and how long it had taken to happen. */
   replay?: Replay;
   /** What has to be known to read the row. */
@@ -78,6 +82,9 @@ export interface MemoryRow {
   bytesPerEpoch?: number;
   shippedPerDirty?: number;
   outageMs?: { p50: number; max: number };
+  /** As in a BenchRow. */
+  afterDetectionMs?: { p50: number; max: number };
+  takeoverMs?: { total: number; restore: number };
   kills?: number;
 }
 

@@ -25,7 +25,8 @@ for path in var/lib/docker var/lib/ftctl etc/ftctl etc/docker; do
   mkdir -p "$disk/$path" "/$path"
   mount --bind "$disk/$path" "/$path"
 done
-mount -t tmpfs -o mode=755,nosuid,nodev tmpfs /run
+# Where checkpoints stand, three times the memory of what is protected: by default half of the machine has room.
+mount -t tmpfs -o "mode=755,nosuid,nodev${FTLAB_RUN_SIZE:+,size=$FTLAB_RUN_SIZE}" tmpfs /run
 mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs /dev/shm
 mkdir -p /run/lock /run/netns
 # As on a machine started by systemd: containers may be given mounts that propagate.

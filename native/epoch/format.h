@@ -14,7 +14,7 @@
 
 #define EPOCH_MAGIC "FTEPOCH1"
 #define EPOCH_TRAILER_MAGIC "FTEPEND1"
-#define EPOCH_VERSION 3u
+#define EPOCH_VERSION 4u
 #define EPOCH_HEADER_BYTES 112u
 #define EPOCH_SECTION_HEADER_BYTES 32u
 #define EPOCH_RECORD_HEADER_BYTES 16u
@@ -39,7 +39,8 @@ enum epoch_record_type {
     IMAGE_DATA = 2,   /* bytes at an offset */
     IMAGE_COPY = 3,   /* a range of the base's file at another offset */
     IMAGE_REMOVED = 4,
-    IMAGE_END = 5, /* ends an image: crc32c of the whole */
+    IMAGE_END = 5,     /* ends an image: crc32c of the whole */
+    IMAGE_PATCHES = 6, /* small images, each as what differs from the base's of the same name */
     FILES_ROOT = 32,  /* first of a section: which root */
     FILES_RESET = 33, /* second, with files_seq 1: what is not named in this section does not exist */
     FILES_DIR = 34,   /* a directory exists */

@@ -16,7 +16,7 @@
 static int io_error(struct epoch_error *e, const char *what, const char *name)
 {
 	int space = errno == ENOSPC || errno == EDQUOT || errno == ENOMEM;
-	return epoch_fail(e, space ? "space" : "io", errno, "image %s: %s", name, what);
+	return epoch_fail(e, space ? "space" : errno == EBADMSG ? "corrupt" : "io", errno, "image %s: %s", name, what);
 }
 
 static int copy_range(int from, uint64_t source, int to, uint64_t offset, uint64_t length)
@@ -46,6 +46,38 @@ static int change_in_place(int dirfd, const struct image_change *image)
 	while (result == 0 && image_extent_next(&extents, &x))
 		result = disk_write_at(fd, x.bytes, x.length, x.offset);
 	int error = errno;
+	close(fd);
+	errno = error;
+	return result;
+}
+
+/* -1 with EBADMSG: the patch is for another image. Only its ranges are written, so a kill leaves nothing that they do not mend. */
+static int write_ranges(int fd, const struct image_change *image)
+{
+	uint8_t bytes[IMAGE_PATCH_SIZE_MAX + 1];
+	ssize_t got = pread(fd, bytes, sizeof bytes, 0);
+	if (got < 0)
+		return -1;
+	if ((uint64_t)got == image->size)
+		image_ranges_apply(image->ranges, bytes);
+	if ((uint64_t)got != image->size || ft_crc32c(0, bytes, image->size) != image->crc) {
+		errno = EBADMSG;
+		return -1;
+	}
+	struct image_ranges ranges = image->ranges;
+	struct image_range range;
+	while (image_range_next(&ranges, &range))
+		if (disk_write_at(fd, range.bytes, range.length, range.offset) != 0)
+			return -1;
+	return 0;
+}
+
+static int patch(int dirfd, const struct image_change *image)
+{
+	int fd = openat(dirfd, image->name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	int result = write_ranges(fd, image), error = errno;
 	close(fd);
 	errno = error;
 	return result;
@@ -112,6 +144,17 @@ static int at_goal(int dirfd, const struct image_change *image)
 	return equal;
 }
 
+static int change(int dirfd, const struct image_change *image, int redo)
+{
+	if (image->patched)
+		return image->ranges.at == image->ranges.end ? 0 : patch(dirfd, image);
+	if (!image->has_data && !image->has_copy && image->size == image->base_size)
+		return 0;
+	if (!image->has_copy)
+		return change_in_place(dirfd, image);
+	return redo && at_goal(dirfd, image) ? 0 : change_aside(dirfd, image);
+}
+
 int images_apply(int dirfd, const struct epoch_section *section, int redo, struct epoch_error *e)
 {
 	struct epoch_cursor c = epoch_cursor_of(section);
@@ -123,11 +166,7 @@ int images_apply(int dirfd, const struct epoch_section *section, int redo, struc
 				return io_error(e, "cannot be removed", image.name);
 			continue;
 		}
-		if (!image.has_data && !image.has_copy && image.size == image.base_size)
-			continue;
-		if (image.has_copy && redo && at_goal(dirfd, &image))
-			continue;
-		if ((image.has_copy ? change_aside(dirfd, &image) : change_in_place(dirfd, &image)) != 0)
+		if (change(dirfd, &image, redo) != 0)
 			return io_error(e, "cannot be written", image.name);
 	}
 	return more;

@@ -4,7 +4,7 @@
 #include "epoch/reader.h"
 
 /*
- * 0, or -1 and *e (space, io). May be killed at any instant and called again with `redo` set: then images that are at their
+ * 0, or -1 and *e (space, io; corrupt: a patch whose base is not there). May be killed at any instant and called again with `redo` set: then images that are at their
  * goal already are found by their crc. Images without moved blocks are changed in place; the others are built aside.
  */
 int images_apply(int dirfd, const struct epoch_section *section, int redo, struct epoch_error *e);

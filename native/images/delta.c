@@ -10,9 +10,12 @@
 #include <unistd.h>
 
 #include "crc/crc32c.h"
+#include "images/patch.h"
 #include "images/records.h"
 
 #define BLOCK EPOCH_BLOCK_BYTES
+#define PATCH_BYTES_MAX (2 + IMAGE_NAME_BYTES_MAX + 2 + 4 + IMAGE_RANGES_BYTES_MAX)
+#define PATCHES_BYTES_MAX (64u << 10) /* of a record */
 #define LOOKUP_MISSES_MIN 8 /* blocks in a row found nowhere, before the base's blocks are hashed */
 
 struct mapping {
@@ -41,6 +44,15 @@ struct compare {
 	unsigned misses;
 	enum run_kind { KEEP, DATA, COPY } run;
 	uint64_t run_start, run_bytes, run_source;
+};
+
+/* The section as it is written. */
+struct section {
+	struct epoch_writer *w;
+	struct images_delta_stats *stats;
+	char last[IMAGE_NAME_BYTES_MAX + 1]; /* named in it */
+	size_t used;                         /* patches that wait for their record */
+	uint8_t patches[PATCHES_BYTES_MAX];
 };
 
 static void names_free(struct names *names)
@@ -263,15 +275,77 @@ static int write_image(struct compare *c, const char *name, int has_base)
 	return epoch_record(c->w, IMAGE_END, end, sizeof end, NULL, 0);
 }
 
-static int compare_image(int prev_dirfd, int new_dirfd, const char *name, struct epoch_writer *w,
-                         struct images_delta_stats *stats)
+static int flush_patches(struct section *s)
 {
-	struct compare c = {.w = w, .stats = stats};
+	size_t used = s->used;
+	s->used = 0;
+	return used == 0 ? 0 : epoch_record(s->w, IMAGE_PATCHES, NULL, 0, s->patches, used);
+}
+
+static size_t same_bytes(const char *a, size_t a_length, const char *b, size_t b_length)
+{
+	size_t same = 0;
+	while (same < a_length && same < b_length && a[same] == b[same])
+		same++;
+	return same;
+}
+
+static size_t stem_bytes(const char *name)
+{
+	size_t length = strlen(name);
+	return length > 4 ? length - 4 : 0;
+}
+
+static int add_patch(struct section *s, const struct compare *c, const char *name)
+{
+	uint8_t *at = s->patches + s->used;
+	size_t stem = stem_bytes(name), same = same_bytes(s->last, stem_bytes(s->last), name, stem);
+	uint32_t size = (uint32_t)c->new.size;
+	*at++ = (uint8_t)same;
+	*at++ = (uint8_t)(stem - same);
+	memcpy(at, name + same, stem - same);
+	at += stem - same;
+	at += image_varint_write(at, size);
+	put_u32(at, ft_crc32c(0, c->new.bytes, size));
+	at += 4;
+	size_t ranges = image_ranges_write(at, c->old.bytes, c->new.bytes, size);
+	s->used = (size_t)(at - s->patches) + ranges;
+	s->stats->files++;
+	s->stats->image_bytes += size;
+	s->stats->patched_files++;
+	s->stats->shipped_bytes += ranges;
+	strcpy(s->last, name);
+	return s->used + PATCH_BYTES_MAX > sizeof s->patches ? flush_patches(s) : 0;
+}
+
+/* A change of size is rare, and takes the long way. */
+static int is_patchable(const struct compare *c, int has_base)
+{
+	return has_base && c->new.size == c->old.size && c->new.size > 0 && c->new.size <= IMAGE_PATCH_SIZE_MAX;
+}
+
+static int add_image(struct section *s, struct compare *c, const char *name, int has_base)
+{
+	if (is_patchable(c, has_base))
+		return add_patch(s, c, name);
+	strcpy(s->last, name);
+	return flush_patches(s) != 0 ? -1 : write_image(c, name, has_base);
+}
+
+static int add_removed(struct section *s, const char *name)
+{
+	strcpy(s->last, name);
+	return flush_patches(s) != 0 ? -1 : epoch_record(s->w, IMAGE_REMOVED, name, strlen(name), NULL, 0);
+}
+
+static int compare_image(int prev_dirfd, int new_dirfd, const char *name, struct section *s)
+{
+	struct compare c = {.w = s->w, .stats = s->stats};
 	int result = mapping_open(new_dirfd, name, &c.new);
 	if (result == 0 && prev_dirfd >= 0)
 		result = mapping_open(prev_dirfd, name, &c.old);
 	if (result == 0)
-		result = write_image(&c, name, prev_dirfd >= 0);
+		result = add_image(s, &c, name, prev_dirfd >= 0);
 	int error = errno;
 	mapping_close(&c.old);
 	mapping_close(&c.new);
@@ -281,25 +355,24 @@ static int compare_image(int prev_dirfd, int new_dirfd, const char *name, struct
 }
 
 /* Both lists are sorted: a merge. */
-static int compare_all(int prev_dirfd, int new_dirfd, const struct names *old, const struct names *new,
-                       struct epoch_writer *w, struct images_delta_stats *stats)
+static int compare_all(int prev_dirfd, int new_dirfd, const struct names *old, const struct names *new, struct section *s)
 {
 	size_t o = 0, n = 0;
 	while (o < old->count || n < new->count) {
 		int order = o == old->count ? 1 : n == new->count ? -1 : strcmp(old->name[o], new->name[n]);
 		int result;
 		if (order < 0) {
-			result = epoch_record(w, IMAGE_REMOVED, old->name[o], strlen(old->name[o]), NULL, 0);
+			result = add_removed(s, old->name[o]);
 			o++;
 		} else {
-			result = compare_image(order == 0 ? prev_dirfd : -1, new_dirfd, new->name[n], w, stats);
+			result = compare_image(order == 0 ? prev_dirfd : -1, new_dirfd, new->name[n], s);
 			n++;
 			o += order == 0;
 		}
 		if (result != 0)
 			return -1;
 	}
-	return 0;
+	return flush_patches(s);
 }
 
 int images_delta(int prev_dirfd, int new_dirfd, struct epoch_writer *w, struct images_delta_stats *stats)
@@ -309,13 +382,14 @@ int images_delta(int prev_dirfd, int new_dirfd, struct epoch_writer *w, struct i
 	if (stats == NULL)
 		stats = &unused;
 	memset(stats, 0, sizeof *stats);
+	struct section section = {.w = w, .stats = stats};
 	int result = epoch_section_begin(w, EPOCH_SECTION_IMAGES);
 	if (result == 0 && prev_dirfd >= 0)
 		result = names_read(prev_dirfd, &old);
 	if (result == 0)
 		result = names_read(new_dirfd, &new);
 	if (result == 0)
-		result = compare_all(prev_dirfd, new_dirfd, &old, &new, w, stats);
+		result = compare_all(prev_dirfd, new_dirfd, &old, &new, &section);
 	if (result == 0)
 		result = epoch_section_end(w);
 	int error = errno;

@@ -7,6 +7,7 @@
 struct images_delta_stats {
     uint64_t files, image_bytes;             /* all of the new epoch */
     uint64_t changed_blocks, moved_blocks;   /* of 4 KiB: shipped; found at another offset of the base and not shipped */
+    uint64_t patched_files;                  /* of all: small, and of the base's size */
     uint64_t shipped_bytes;
 };
 

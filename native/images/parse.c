@@ -89,14 +89,59 @@ static int read_extents(struct epoch_cursor *c, struct image_change *out, struct
 	return 0;
 }
 
+/* The name begins as that of the image before. */
+static int read_patch_name(struct image_change *out, struct epoch_error *e)
+{
+	uint8_t name[IMAGE_NAME_BYTES_MAX];
+	size_t before = strlen(out->name) > 4 ? strlen(out->name) - 4 : 0;
+	if (out->more_end - out->more_at < 2)
+		return corrupt(e, "a patch is cut off");
+	size_t same = out->more_at[0], more = out->more_at[1];
+	out->more_at += 2;
+	if (same > before || more > (size_t)(out->more_end - out->more_at) || same + more > sizeof name - 4)
+		return corrupt(e, "a patch's name");
+	memcpy(name, out->name, same);
+	memcpy(name + same, out->more_at, more);
+	memcpy(name + same + more, ".img", 4);
+	out->more_at += more;
+	return read_name(name, (uint32_t)(same + more + 4), out, e);
+}
+
+static int read_patch(struct image_change *out, struct epoch_error *e)
+{
+	uint32_t size;
+	if (read_patch_name(out, e) != 0)
+		return -1;
+	if (image_varint_read(&out->more_at, out->more_end, &size) != 0 || size > IMAGE_PATCH_SIZE_MAX)
+		return corrupt(e, "a patch's size");
+	if (out->more_end - out->more_at < 4)
+		return corrupt(e, "a patch is cut off");
+	out->crc = get_u32(out->more_at);
+	out->more_at += 4;
+	if (image_ranges_read(&out->more_at, out->more_end, size, &out->ranges) != 0)
+		return corrupt(e, "a patch's ranges");
+	out->size = out->base_size = size;
+	out->patched = 1;
+	return 0;
+}
+
 int image_change_next(struct epoch_cursor *c, struct image_change *out, struct epoch_error *e)
 {
 	struct epoch_record_view v;
-	if (!epoch_cursor_next(c, &v))
-		return 0;
-	out->removed = v.type == IMAGE_REMOVED;
+	out->removed = out->patched = 0;
 	out->size = out->base_size = out->crc = 0;
 	out->has_copy = out->has_data = 0;
+	if (out->more_at < out->more_end)
+		return read_patch(out, e) != 0 ? -1 : 1;
+	if (!epoch_cursor_next(c, &v))
+		return 0;
+	if (v.type == IMAGE_PATCHES) {
+		out->extents.at = out->extents.end = c->at;
+		out->more_at = v.payload;
+		out->more_end = v.payload + v.length_bytes;
+		return read_patch(out, e) != 0 ? -1 : 1;
+	}
+	out->removed = v.type == IMAGE_REMOVED;
 	if (out->removed)
 		return read_name(v.payload, v.length_bytes, out, e) != 0 ? -1 : 1;
 	if (v.type != IMAGE_FILE || v.length_bytes < IMAGE_FILE_HEAD_BYTES)

@@ -8,6 +8,9 @@
  *   IMAGE_COPY     u64 offset, u64 base offset, u64 length   all multiples of 4096; together at most the base's size
  *   IMAGE_END      u32 crc32c of the whole
  *   IMAGE_REMOVED  name
+ *   IMAGE_PATCHES  one or more images that have the size that they have in the base, at most IMAGE_PATCH_SIZE_MAX, each:
+ *                  u8 bytes of the name before in this section that this one begins with, u8 more bytes, these, all without
+ *                  ".img"; varint size; u32 crc32c of the whole; ranges (images/patch.h)
  */
 #ifndef FT_IMAGES_RECORDS_H
 #define FT_IMAGES_RECORDS_H

@@ -24,8 +24,10 @@ void images_table_free(struct images_table *table)
 {
 	if (table == NULL)
 		return;
-	for (size_t i = 0; i < table->count; i++)
+	for (size_t i = 0; i < table->count; i++) {
 		free(table->entry[i].crc);
+		free(table->entry[i].small);
+	}
 	free(table->entry);
 	free(table);
 }
@@ -74,9 +76,10 @@ static struct image_entry *table_add(struct images_table *table, const char *nam
 	entry->size = size;
 	entry->blocks = size / BLOCK + (size % BLOCK != 0);
 	entry->crc = malloc(entry->blocks ? entry->blocks * sizeof *entry->crc : 1);
-	if (entry->crc == NULL)
-		return NULL;
+	entry->small = size <= IMAGE_PATCH_SIZE_MAX ? calloc(1, size + 1) : NULL;
 	table->count++;
+	if (entry->crc == NULL || (size <= IMAGE_PATCH_SIZE_MAX && entry->small == NULL))
+		return NULL; /* what there is of it goes with the table */
 	table->bytes += size;
 	return entry;
 }
@@ -105,6 +108,10 @@ static int base_covers(const struct image_entry *base, const struct image_change
 static int check_against_base(const struct image_entry *base, const struct image_change *image, int redo,
                               struct epoch_error *e)
 {
+	if (image->patched) /* written in place, so it has its size also where it is half done */
+		return base != NULL && base->size == image->size
+		               ? 0
+		               : epoch_fail(e, "base", 0, "image %s is patched, and its base is another", image->name);
 	if (image->base_size == IMAGE_NO_BASE ? base != NULL && !redo : base == NULL || (base->size != image->base_size && !redo))
 		return epoch_fail(e, "base", 0, "image %s is built upon another base", image->name);
 	if (image->base_size == IMAGE_NO_BASE)
@@ -124,6 +131,16 @@ static int check_against_base(const struct image_entry *base, const struct image
 	return 0;
 }
 
+static void take_base(struct image_entry *entry, const struct image_entry *base)
+{
+	uint64_t blocks = base == NULL ? 0 : base->blocks < entry->blocks ? base->blocks : entry->blocks;
+	memset(entry->crc, 0, entry->blocks * sizeof *entry->crc);
+	if (blocks > 0)
+		memcpy(entry->crc, base->crc, blocks * sizeof *entry->crc);
+	if (entry->small != NULL && base != NULL && base->size == entry->size)
+		memcpy(entry->small, base->small, entry->size);
+}
+
 static int add_change(struct images_table *table, const struct image_entry *base, const struct image_change *image, int redo,
                       struct epoch_error *e)
 {
@@ -133,19 +150,22 @@ static int add_change(struct images_table *table, const struct image_entry *base
 	struct image_entry *entry = table_add(table, image->name, image->size);
 	if (entry == NULL)
 		return epoch_fail(e, "space", ENOMEM, "no memory for the table of %s", image->name);
-	uint64_t from_base = base == NULL ? 0 : base->blocks < entry->blocks ? base->blocks : entry->blocks;
-	memset(entry->crc, 0, entry->blocks * sizeof *entry->crc);
-	if (from_base > 0)
-		memcpy(entry->crc, base->crc, from_base * sizeof *entry->crc);
+	take_base(entry, base);
 	if (at_goal)
 		return 0;
+	if (image->patched) {
+		image_ranges_apply(image->ranges, entry->small);
+		hash_blocks(entry->small, entry->size, entry->crc);
+	}
 	struct epoch_cursor extents = image->extents;
 	struct image_extent x;
 	while (image_extent_next(&extents, &x)) {
 		uint32_t *to = entry->crc + x.offset / BLOCK;
-		if (x.bytes != NULL)
+		if (x.bytes != NULL) {
 			hash_blocks(x.bytes, x.length, to);
-		else
+			if (entry->small != NULL) /* of one block: this is all of it */
+				memcpy(entry->small + x.offset, x.bytes, x.length);
+		} else
 			memcpy(to, base->crc + x.source / BLOCK, x.length / BLOCK * sizeof *to);
 	}
 	if (image_entry_crc(entry) != image->crc)
@@ -196,22 +216,30 @@ struct images_table *images_table_next(const struct images_table *base, const st
 }
 
 /* Read, not mapped: an image may have holes after a full disk, and a mapped hole of a full tmpfs kills the reader. */
-static int read_blocks(int fd, uint64_t size, uint32_t *crc)
+static int read_at(int fd, uint8_t *out, uint64_t bytes, uint64_t at)
+{
+	for (uint64_t got = 0; got < bytes;) {
+		ssize_t n = pread(fd, out + got, bytes - got, (off_t)(at + got));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			errno = n == 0 ? EIO : errno;
+			return -1;
+		}
+		got += (uint64_t)n;
+	}
+	return 0;
+}
+
+static int read_blocks(int fd, const struct image_entry *entry)
 {
 	static _Thread_local uint8_t buffer[64 * BLOCK];
-	for (uint64_t at = 0; at < size;) {
-		uint64_t want = size - at < sizeof buffer ? size - at : sizeof buffer, got = 0;
-		while (got < want) {
-			ssize_t n = pread(fd, buffer + got, want - got, (off_t)(at + got));
-			if (n < 0 && errno == EINTR)
-				continue;
-			if (n <= 0) {
-				errno = n == 0 ? EIO : errno;
-				return -1;
-			}
-			got += (uint64_t)n;
-		}
-		hash_blocks(buffer, want, crc + at / BLOCK);
+	for (uint64_t at = 0; at < entry->size;) {
+		uint64_t want = entry->size - at < sizeof buffer ? entry->size - at : sizeof buffer;
+		uint8_t *to = entry->small != NULL ? entry->small : buffer;
+		if (read_at(fd, to, want, at) != 0)
+			return -1;
+		hash_blocks(to, want, entry->crc + at / BLOCK);
 		at += want;
 	}
 	return 0;
@@ -230,7 +258,7 @@ static int read_image(struct images_table *table, int dirfd, const char *name, s
 	uint64_t size = (uint64_t)st.st_size;
 	struct image_entry *entry = table_add(table, name, size);
 	int result = entry != NULL ? 0 : epoch_fail(e, "space", ENOMEM, "no memory for the table of %s", name);
-	if (result == 0 && read_blocks(fd, size, entry->crc) != 0)
+	if (result == 0 && read_blocks(fd, entry) != 0)
 		result = epoch_fail(e, "io", errno, "cannot read image %s", name);
 	close(fd);
 	return result;

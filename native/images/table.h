@@ -1,5 +1,5 @@
 /*
- * The standby's knowledge of its images: per image a crc32c for every 4 KiB block. With it the crc of a whole image after a
+ * The standby's knowledge of its images: per image a crc32c for every 4 KiB block, and small ones themselves. With it the crc of a whole image after a
  * delta is known from the delta alone, so an epoch is acknowledged only when base plus delta give exactly the primary's image,
  * without reading an image and before anything is applied.
  */
@@ -13,6 +13,7 @@ struct image_entry {
 	char name[256];
 	uint64_t size, blocks;
 	uint32_t *crc; /* of each block; owned by the table */
+	uint8_t *small; /* its content, if it has at most IMAGE_PATCH_SIZE_MAX bytes, for patches; owned by the table */
 };
 struct images_table {
 	struct image_entry *entry; /* ascending by name */

@@ -86,15 +86,14 @@ export function logControl(shared: AgentShared): LogControl {
       const reader: Interface = createInterface({ input: child.stdout! });
       const broker = { child, lines: reader[Symbol.asyncIterator]() };
       child.once("error", () => reader.close());
-      const T0=performance.now();const G=globalThis as any;G.sub=[];const mk=(n:string)=>G.sub.push([n,performance.now()-T0]);
-      const first = await nextLine(broker, limits.handoverTimeoutMs);mk('ready');
+      const first = await nextLine(broker, limits.handoverTimeoutMs);
       if (first === "ready") {
         brokers.set(record.id, broker);
         try {
           await asShipped(log, join(dir, `lanes-${epoch}`));
-          await chmod(log, 0o666);mk('asShipped');
-          await ftlog("check", log, join(config.nativeDir, "lib/libftrec.so"));mk('check');
-          await ftlog("mode", log, "replay", "record", ...(paced ? ["paced"] : []));mk('mode');
+          await chmod(log, 0o666);
+          await ftlog("check", log, join(config.nativeDir, "lib/libftrec.so"));
+          await ftlog("mode", log, "replay", "record", ...(paced ? ["paced"] : []));
         } catch (error) {
           disarm(record);
           throw error;

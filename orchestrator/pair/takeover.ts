@@ -179,11 +179,11 @@ async function restore(takeover: Takeover): Promise<void> {
 async function arm(takeover: Takeover): Promise<void> {
   const { pair, epoch } = takeover;
   if (!isHybrid(pair) || !pair.app || pair.app.pid > 0) return;
-  await pair.host.parts.restore(pair.record, pair.app, takeover.imagesDir, "clear");takeover.timeline.note("clear",0);
+  await pair.host.parts.restore(pair.record, pair.app, takeover.imagesDir, "clear");
   takeover.attempts += 1;
   const paced = isPaced(pair.policy, takeover.attempts);
   try {
-    takeover.armed = await pair.host.parts.log.arm(pair.record, pair.app, epoch, paced);for(const [n,ms] of (globalThis as any).sub) takeover.timeline.note("arm-to-"+n,ms);
+    takeover.armed = await pair.host.parts.log.arm(pair.record, pair.app, epoch, paced);
   } catch (thrown) {
     const { code, message } = asFtError(thrown, pair.record.name);
     if (code === "LOG_DAMAGED") await withoutDamagedLog(takeover, thrown, message);

@@ -24,6 +24,8 @@ export interface MemorySettings {
   fractions: number[];
   connections: number[];
   threads: number[];
+  /** Without the rows that compare sizes, each with every shortcut off in turn, and those of packing. */
+  comparedOnly?: boolean;
 }
 
 /** Where connections, threads and compression are compared. */
@@ -39,6 +41,7 @@ export function memoryCases({
   fractions,
   connections,
   threads,
+  comparedOnly = false,
 }: MemorySettings): MemoryCase[] {
   const least = fractions.slice(0, 1);
   const written = way("written", fractions);
@@ -74,5 +77,6 @@ export function memoryCases({
       way("full", least, { tracking: "full", without: [...shortcuts] }),
     ],
   }));
+  if (comparedOnly) return [...byConnections, ...byThreads];
   return [...bySize, packed, ...byConnections, ...byThreads];
 }

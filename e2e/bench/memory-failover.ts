@@ -58,6 +58,12 @@ async function oneOutage(
   const service = new Service(hosts, specOf("redis"));
   const [primary = "alpha", standby = "beta"] = hosts.hosts;
   await service.run(primary);
+  // A child that saves would be in the checkpoint, and counts as twice the memory.
+  await service.docker(
+    primary,
+    ["exec", service.name, "redis-cli", "CONFIG", "SET", "save", ""],
+    10_000,
+  );
   const script =
     "for i = ARGV[1], ARGV[2] do redis.call('SET', 'big:' .. i, string.rep('value ' .. i .. ' ', ARGV[3] / (7 + #tostring(i)))) end return 'done'";
   const values = Math.floor((of.memoryMiB * 2 ** 20) / VALUE_BYTES);

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -18,9 +19,11 @@
 #define PATCHES_BYTES_MAX (64u << 10) /* of a record */
 #define LOOKUP_MISSES_MIN 8 /* blocks in a row found nowhere, before the base's blocks are hashed */
 
+/* An image's bytes. Small ones are read: mapping one costs more than its bytes do, and a thousand sockets have as many images. */
 struct mapping {
 	const uint8_t *bytes;
 	uint64_t size;
+	uint8_t small[IMAGE_PATCH_SIZE_MAX];
 };
 
 struct names {
@@ -37,13 +40,13 @@ struct lookup {
 struct compare {
 	struct epoch_writer *w;
 	struct images_delta_stats *stats;
-	struct mapping old, new;
 	struct lookup lookup;
 	int64_t shift;        /* where the last moved block was found: base block minus new block */
 	uint64_t copied;      /* never more than the base's size, so that a blob cannot blow up */
 	unsigned misses;
 	enum run_kind { KEEP, DATA, COPY } run;
 	uint64_t run_start, run_bytes, run_source;
+	struct mapping old, new;
 };
 
 /* The section as it is written. */
@@ -93,6 +96,15 @@ static int names_add(struct names *names, const char *name)
 	return 0;
 }
 
+/* -1 with errno. Most file systems say it with the name. */
+static int is_regular(int dirfd, const struct dirent *entry)
+{
+	struct stat st;
+	if (entry->d_type != DT_UNKNOWN)
+		return entry->d_type == DT_REG;
+	return fstatat(dirfd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0 ? -1 : S_ISREG(st.st_mode);
+}
+
 static int names_read(int dirfd, struct names *names)
 {
 	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -110,11 +122,8 @@ static int names_read(int dirfd, struct names *names)
 			result = errno != 0 ? -1 : result;
 			break;
 		}
-		struct stat st;
-		if (!is_image(entry->d_name))
-			continue;
-		if (fstatat(dirfd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
-		    (S_ISREG(st.st_mode) && names_add(names, entry->d_name) != 0)) {
+		int regular = is_image(entry->d_name) ? is_regular(dirfd, entry) : 0;
+		if (regular < 0 || (regular && names_add(names, entry->d_name) != 0)) {
 			result = -1;
 			break;
 		}
@@ -127,6 +136,22 @@ static int names_read(int dirfd, struct names *names)
 	return result;
 }
 
+static int read_small(int fd, struct mapping *m)
+{
+	for (uint64_t at = 0; at < m->size;) {
+		ssize_t got = pread(fd, m->small + at, m->size - at, (off_t)at);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0) {
+			errno = got == 0 ? EIO : errno;
+			return -1;
+		}
+		at += (uint64_t)got;
+	}
+	m->bytes = m->small;
+	return 0;
+}
+
 static int mapping_open(int dirfd, const char *name, struct mapping *m)
 {
 	struct stat st;
@@ -136,7 +161,9 @@ static int mapping_open(int dirfd, const char *name, struct mapping *m)
 	int result = fstat(fd, &st);
 	m->bytes = NULL;
 	m->size = result == 0 ? (uint64_t)st.st_size : 0;
-	if (m->size > 0) {
+	if (result == 0 && m->size <= IMAGE_PATCH_SIZE_MAX) {
+		result = read_small(fd, m);
+	} else if (m->size > 0) {
 		void *at = mmap(NULL, m->size, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
 		if (at == MAP_FAILED)
 			result = -1;
@@ -151,7 +178,7 @@ static int mapping_open(int dirfd, const char *name, struct mapping *m)
 
 static void mapping_close(struct mapping *m)
 {
-	if (m->bytes != NULL)
+	if (m->bytes != NULL && m->bytes != m->small)
 		munmap((void *)(uintptr_t)m->bytes, m->size);
 }
 
@@ -340,7 +367,12 @@ static int add_removed(struct section *s, const char *name)
 
 static int compare_image(int prev_dirfd, int new_dirfd, const char *name, struct section *s)
 {
-	struct compare c = {.w = s->w, .stats = s->stats};
+	struct compare c;
+	memset(&c, 0, offsetof(struct compare, old)); /* and not the bytes of small images */
+	c.w = s->w;
+	c.stats = s->stats;
+	c.old.bytes = c.new.bytes = NULL;
+	c.old.size = c.new.size = 0;
 	int result = mapping_open(new_dirfd, name, &c.new);
 	if (result == 0 && prev_dirfd >= 0)
 		result = mapping_open(prev_dirfd, name, &c.old);

@@ -1,4 +1,8 @@
 /** Mode hybrid, and the standby's copy of the event log is no good when it is needed. */
+import { join } from "node:path";
+import { limits } from "../../orchestrator/limits.js";
+import { checkoutRoot } from "../lab/layout.js";
+import { poll } from "../runner/poll.js";
 import { type Context, expectThat, type Scenario } from "../runner/scenario.js";
 
 /** docs/log-format.md: header, report, lanes, directories. */
@@ -10,8 +14,10 @@ const DIRECTORY_PAGES = (LANES * SEGMENTS * 8) / PAGE;
 
 interface Spoilt {
   name: string;
-  code: "LOG_DAMAGED" | "LOG_VERSION" | "RECORDER_DIFFERS";
-  onDivergence: "stop" | "checkpoint";
+  code: "LOG_DAMAGED" | "LOG_VERSION" | "RECORDER_DIFFERS" | "REPLAY_FAILED";
+  onDivergence: "stop" | "checkpoint" | "retry";
+  /** Replays that are begun, if any is. */
+  attempts?: number;
   /** A shell command on the file `$log`. */
   command: string;
 }
@@ -21,7 +27,28 @@ const zeros = (page: number, pages: number) =>
 const byte = (at: number, octal: string) =>
   `printf '\\${octal}' | dd of="$log" bs=1 seek=${at} conv=notrunc`;
 
+/** Of a test of the recorder: outputs that never were, under right checksums. Every replay differs from that. */
+const otherOutputs = `${join(checkoutRoot(), "build/test/recorder-spoil")} "$log" output`;
+const diverged = { code: "REPLAY_FAILED", command: otherOutputs } as const;
+
 const CASES: Spoilt[] = [
+  {
+    ...{ ...diverged, name: "diverged-stop", onDivergence: "stop" },
+    attempts: limits.replayAttemptsMax,
+  },
+  {
+    ...{ ...diverged, name: "diverged-checkpoint", onDivergence: "checkpoint" },
+    attempts: limits.replayAttemptsMax,
+  },
+  {
+    ...{ ...diverged, name: "diverged-retry", onDivergence: "retry" },
+    attempts: limits.replayAttemptsOnRetryMax,
+  },
+  {
+    // A bit that no CHECK guards: of the last byte of what the application's main thread did.
+    ...{ name: "damaged-end", code: "LOG_DAMAGED", onDivergence: "stop" },
+    command: `${join(checkoutRoot(), "build/test/recorder-spoil")} "$log" end`,
+  },
   {
     ...{ name: "damaged", code: "LOG_DAMAGED", onDivergence: "stop" },
     command: zeros(DIRECTORY_PAGE, DIRECTORY_PAGES),
@@ -41,7 +68,8 @@ const CASES: Spoilt[] = [
 ];
 
 /** A person decides, so that there is time to spoil the file between the loss of the host and the takeover. */
-async function run(context: Context, { code, onDivergence, command }: Spoilt): Promise<void> {
+async function run(context: Context, spoilt: Spoilt): Promise<void> {
+  const { code, onDivergence, command } = spoilt;
   const policy = { mode: "hybrid", failover: "manual", onStandbyLoss: "block", onDivergence };
   const { service, primary, standby } = await context.pool.get("redis", policy);
   const state = (wanted: string) =>
@@ -53,21 +81,34 @@ async function run(context: Context, { code, onDivergence, command }: Spoilt): P
     (view) => view.log?.covers === true,
     30_000,
   );
-  for (let i = 0; i < 20; i += 1) {
-    await service.docker(primary, ["exec", service.name, "redis-cli", "incr", "counter"]);
-  }
+  // To the end: a checkpoint that comes after the last answer leaves nothing to replay.
+  const asking = ["redis-cli", "-r", "100000", "-i", "0.002", "incr", "counter"];
+  void service.docker(primary, ["exec", service.name, ...asking]).catch(() => {});
+  await poll("answers", 20_000, async () => {
+    const got = await service.docker(primary, [
+      "exec",
+      service.name,
+      "redis-cli",
+      "get",
+      "counter",
+    ]);
+    return Number(got.stdout) > 50 ? true : undefined;
+  });
+  // Events of an earlier pair of that name are still told.
+  const told = (await context.ftctl.events(standby, service.name)).length;
   await context.hosts.kill(primary);
   await state("awaitingOperator");
   const script = `set -e; log="$(ls /run/ftctl/pairs/*/log/events)"; ${command} 2>/dev/null`;
-  const spoilt = await context.hosts.exec(standby, ["sh", "-c", script]);
-  expectThat(spoilt.exitCode === 0, `the log could not be spoilt: ${spoilt.stderr}`);
+  const done = await context.hosts.exec(standby, ["sh", "-c", script]);
+  expectThat(done.exitCode === 0, `the log could not be spoilt: ${done.stderr}`);
   const beganMs = Date.now();
   const asked = await context.ftctl.run(
     standby,
     ["failover", service.name, "--force", "-y"],
     60_000,
   );
-  if (code === "LOG_DAMAGED" && onDivergence === "checkpoint") {
+  const goesBack = onDivergence === "checkpoint";
+  if (goesBack && (code === "LOG_DAMAGED" || code === "REPLAY_FAILED")) {
     await service.untilTakenOver(standby, 30_000);
     await service.untilListening();
     const events = await context.ftctl.events(standby, service.name);
@@ -81,6 +122,19 @@ async function run(context: Context, { code, onDivergence, command }: Spoilt): P
     expectThat(asked.exitCode !== 0, "failover says that it succeeded");
     expectThat(asked.stderr.includes(code), `failover does not say ${code}: ${asked.stderr}`);
   }
+  const events = (await context.ftctl.events(standby, service.name)).slice(told);
+  countAttempts(
+    events.filter(({ type }) => type === "replay-failed"),
+    spoilt,
+  );
+}
+
+/** Each one that differed was told by an event that says what differed. */
+function countAttempts(failed: { message: string }[], { attempts }: Spoilt): void {
+  if (attempts === undefined) return;
+  expectThat(failed.length === attempts, `${failed.length} replays have failed, not ${attempts}`);
+  const said = failed.every(({ message }) => message.includes("diverged: what="));
+  expectThat(said, `an event does not say what differed: ${failed[0]?.message}`);
 }
 
 export const badLogScenarios: Scenario[] = CASES.map((spoilt) => ({

@@ -96,14 +96,27 @@ struct log_report {
 	char text[LOG_REPORT_BYTES];
 };
 
+/*
+ * What a mirror has stored of a lane up to `to`, in its last segment and in the one before: checksums of bytes that no CHECK
+ * guards yet. `to` 0: nobody has stored anything here.
+ */
+struct log_stored {
+	uint64_t from, to;
+	uint64_t before_from;
+	uint32_t crc, before_crc;
+};
+
 struct log_lane {
 	_Atomic uint64_t head; /* moved by the lane's thread only */
 	_Atomic uint32_t state; /* enum log_lane_state */
 	_Atomic uint32_t kernel_tid;
-	uint8_t reserved_1[48];
+	struct log_stored stored_even;
+	uint8_t reserved_1[16];
 	_Atomic uint64_t tail;    /* moved by log_trim() only */
 	_Atomic uint64_t shipped; /* free for the shipper */
-	uint8_t reserved_2[48];
+	struct log_stored stored_odd;
+	_Atomic uint32_t stored; /* counts; its lowest bit says which of the two is true */
+	uint8_t reserved_2[12];
 };
 enum log_lane_state { LOG_LANE_UNUSED, LOG_LANE_ACTIVE, LOG_LANE_ENDED };
 _Static_assert(sizeof(struct log_lane) == 128, "a lane's two halves have a cache line each");

@@ -25,6 +25,7 @@
 
 #include "log/build.h"
 #include "log/reader.h"
+#include "log/stored.h"
 
 enum { EXIT_OTHER_VERSION = 4, EXIT_DAMAGED = 5, EXIT_OTHER_BUILD = 6 };
 
@@ -248,7 +249,15 @@ static int check(const struct log_file *log, const char *library)
 	for (uint32_t lane = 0; lane < log->lane_count; lane++)
 		while (walks[lane] != NULL && walks[lane]->state == LOG_WALK_EVENT)
 			step(walks[lane], 0);
-	return finish_lanes(walks, log);
+	int bad = finish_lanes(walks, log);
+	for (uint32_t lane = 0; lane < log->lane_count; lane++) {
+		const char *why = log_stored_check(log, lane);
+		if (why == NULL)
+			continue;
+		printf("lane %u: corrupt: %s\n", lane, why);
+		bad = 3;
+	}
+	return bad;
 }
 
 static int print_build(const char *library)

@@ -1,4 +1,4 @@
-LOG_SRCS := log/file.c log/reader.c
+LOG_SRCS := log/file.c log/reader.c log/stored.c
 PROGRAMS += ftlog
 ftlog_SRCS = log/ftlog.c log/build.c $(LOG_SRCS) $(CRC_SRCS)
 

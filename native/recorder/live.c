@@ -3,6 +3,7 @@
  * them; listeners that are placeholders are made anew; connections that are placeholders become closed ones, unless
  * somebody hands over the real ones; epoll sets get what they should watch.
  */
+#include "log/stored.h"
 #include "recorder/streams.h"
 
 #include <netinet/in.h>
@@ -90,6 +91,7 @@ const char *ft_go_live(void)
 	/* Recording goes on from where each thread stands: what was not reached never happened. */
 	if (atomic_load(&ft_log.header->after_replay) == LOG_MODE_RECORD)
 		for (uint32_t i = 0; i < ft_log.lane_count; i++) {
+			log_stored_forget(&ft_log, i);
 			atomic_store(&ft_log.lanes[i].head, ft_threads[i].position);
 			atomic_store(&ft_threads[i].wanted, 0);
 			atomic_store(&ft_threads[i].pace_ns, 0);

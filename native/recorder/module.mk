@@ -3,7 +3,7 @@ RECORDER_SRCS := $(addprefix recorder/,real.c start.c lane.c replay.c walk.c end
   threads.c process.c family.c agreement.c leaving.c signals.c connections.c facts.c attributes.c compound.c)
 
 LIBRARIES += libftrec.so
-libftrec.so_SRCS = $(RECORDER_SRCS) $(LIVE_TAKE_SRCS) log/file.c log/reader.c log/build.c $(CRC_SRCS)
+libftrec.so_SRCS = $(RECORDER_SRCS) $(LIVE_TAKE_SRCS) log/file.c log/reader.c log/stored.c log/build.c $(CRC_SRCS)
 libftrec.so_LDLIBS = -Wl,--no-as-needed -l:libdl.so.2 -l:libpthread.so.0 -Wl,--build-id=sha1 -Wl,-Bsymbolic -Wl,--version-script=recorder/exports.map
 
 # Only what is hidden in the library of connections.c, with the rest of the recorder played by the test.

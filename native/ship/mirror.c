@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "log/stored.h"
+
 int mirror_open(struct mirror *mirror, const char *log_path, const char *frames_path, uint64_t ring_bytes)
 {
 	memset(mirror, 0, sizeof *mirror);
@@ -169,8 +171,10 @@ static enum mirror_result apply_lane(struct mirror *mirror, const struct ship_en
 	if (!settle(mirror, entry->lane, entry->position / LOG_SEGMENT_BYTES, entry->segment))
 		return MIRROR_CORRUPT;
 	memcpy(mirror->log.segments + (uint64_t)entry->segment * LOG_SEGMENT_BYTES + at, payload, entry->length);
-	if (end > head)
+	if (end > head) {
+		log_stored_add(&mirror->log, entry->lane, entry->position, payload, entry->length);
 		atomic_store_explicit(&lane->head, end, memory_order_release);
+	}
 	mirror->lane_bytes += entry->length;
 	return MIRROR_STORED;
 }
@@ -188,6 +192,7 @@ static enum mirror_result trim_lane(struct mirror *mirror, const struct ship_ent
 	/* A mirror that begins in the middle: the lane has never held anything here. */
 	if (head != tail)
 		return MIRROR_CORRUPT;
+	log_stored_forget(&mirror->log, entry->lane);
 	atomic_store(&lane->head, entry->position);
 	atomic_store(&lane->tail, entry->position);
 	return MIRROR_STORED;

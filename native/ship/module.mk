@@ -2,7 +2,7 @@ SHIP_SRCS := ship/format.c ship/queue.c ship/source.c ship/room.c ship/frames.c 
 	ship/sender.c ship/receiver.c
 SHIP_LDLIBS := -lssl -lcrypto
 # What ship takes from its neighbours.
-SHIP_NEEDS_SRCS := log/file.c gate/siphash.c gate/histogram.c
+SHIP_NEEDS_SRCS := log/file.c log/stored.c gate/siphash.c gate/histogram.c
 
 TESTS += ship-format-test
 ship-format-test_SRCS = ship/test/format_test.c ship/format.c $(CRC_SRCS)

@@ -102,6 +102,8 @@ export interface PairView {
       attempts: number;
       rebuilt: number;
       failed: number;
+      /** At the log's end: records that wait for what never came, and did not happen again (docs/recorder.md). */
+      unreachedBytes: number;
     };
   };
   lastError?: FtErrorJson;

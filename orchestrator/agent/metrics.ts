@@ -31,6 +31,10 @@ export class AgentMetrics {
     "reason",
     "outcome",
   ]);
+  private readonly unreached = this.counter(
+    "ftctl_replay_unreached_bytes_total",
+    "Bytes of event logs that waited for what never came when their replay ended",
+  );
   private readonly losses = this.counter("ftctl_protection_lost_total", "Losses of protection", [
     "state",
   ]);
@@ -101,6 +105,10 @@ export class AgentMetrics {
 
   takeover(pair: string, reason: string, outcome: "done" | "failed"): void {
     this.takeovers.inc({ pair, reason, outcome });
+  }
+
+  replayUnreached(pair: string, bytes: number): void {
+    this.unreached.inc({ pair }, bytes);
   }
 
   /** Refreshes the gauges from the pairs' views; called on each scrape. */

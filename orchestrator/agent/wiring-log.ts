@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { chmod, mkdir, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface, type Interface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
 import { FtError } from "../errors/error.js";
 import { limits } from "../limits.js";
 import { LineFields, parseLine } from "../network/line-client.js";
@@ -28,6 +29,8 @@ const LOG_VERSION = 2;
 
 interface Broker {
   child: ChildProcess;
+  /** Resolves when it is gone, and with it the name that it listens under: the next one wants the same. */
+  gone: Promise<void>;
   lines: AsyncIterator<string>;
 }
 
@@ -45,9 +48,13 @@ export function logControl(shared: AgentShared): LogControl {
     await chmod(fresh, 0o666);
     await rename(fresh, log);
   };
+  const leaving = new Map<string, Promise<void>>();
   const disarm: LogControl["disarm"] = (record) => {
-    brokers.get(record.id)?.child.kill("SIGKILL");
+    const broker = brokers.get(record.id);
+    if (broker === undefined) return;
+    broker.child.kill("SIGKILL");
     brokers.delete(record.id);
+    leaving.set(record.id, broker.gone);
   };
   return {
     make,
@@ -75,7 +82,9 @@ export function logControl(shared: AgentShared): LogControl {
     },
     async arm(record, app, epoch, paced) {
       const { dir, log, frames } = pairPaths(config.runDir, record.id);
-      brokers.get(record.id)?.child.kill("SIGKILL");
+      disarm(record);
+      const late = sleep(limits.handoverTimeoutMs, undefined, { ref: false });
+      await Promise.race([leaving.get(record.id), late]);
       const args = [
         ...["--pid", app.initPid, "--name", LIVE_NAME, "--frames", frames, "--epoch", epoch],
         ...["--timeout-ms", limits.replayTimeoutMs],
@@ -84,7 +93,11 @@ export function logControl(shared: AgentShared): LogControl {
         stdio: ["ignore", "pipe", "inherit"],
       });
       const reader: Interface = createInterface({ input: child.stdout! });
-      const broker = { child, lines: reader[Symbol.asyncIterator]() };
+      const gone = new Promise<void>((resolve) => {
+        child.once("exit", () => resolve());
+        child.once("error", () => resolve());
+      });
+      const broker = { child, gone, lines: reader[Symbol.asyncIterator]() };
       child.once("error", () => reader.close());
       const first = await nextLine(broker, limits.handoverTimeoutMs);
       if (first === "ready") {

@@ -1,5 +1,5 @@
 /** The pair's executors, keyed by the planner's typed union. The longer ones have files of their own. */
-import { unreachable } from "../errors/error.js";
+import { asFtError, unreachable } from "../errors/error.js";
 import { limits } from "../limits.js";
 import { resumeTakeover } from "./adopt.js";
 import { handOver } from "./handover.js";
@@ -111,13 +111,17 @@ async function forget(pair: Pair, reason: string): Promise<void> {
   pair.host.dropped(pair.record.id);
 }
 
-/** Nobody else can go on: a takeover that failed is tried again, from its beginning, a few times. */
+/**
+ * Nobody else can go on: a takeover that failed is tried again, from its beginning, a few times. Not if that was the policy's
+ * word: its attempts have been made, and with the same log they end in the same way.
+ */
 async function insistOnTakeover(pair: Pair, reason: TakeoverReason): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
     try {
       return await takeOver(pair, reason);
     } catch (error) {
-      if (attempt >= limits.takeoverAttemptsMax) throw error;
+      const decided = asFtError(error, pair.record.name).code === "REPLAY_FAILED";
+      if (decided || attempt >= limits.takeoverAttemptsMax) throw error;
       pair.event("takeover-retried", "warning", `attempt ${attempt} failed: ${String(error)}`);
       await pair.host.clock.sleep(limits.takeoverRetryMs);
     }

@@ -8,6 +8,11 @@ import { takeOver } from "./takeover.js";
 
 const REPORTS: Record<string, ReplayOutcome> = {
   replayed: { outcome: "replayed", fields: { events: "7" }, text: "outcome=replayed\n" },
+  unreached: {
+    outcome: "replayed",
+    fields: { events: "7", "unreached-bytes": "48" },
+    text: "outcome=replayed\nunreached-bytes=48\n",
+  },
   diverged: { outcome: "diverged", fields: {}, text: "outcome=diverged\nwhat=output\n" },
   corrupt: { outcome: "corrupt", fields: {}, text: "outcome=corrupt\nwhat=cut off\n" },
 };
@@ -16,6 +21,7 @@ const REPORTS: Record<string, ReplayOutcome> = {
 function standby(policy: { pacing?: string; onDivergence: string }, ...words: string[]) {
   const calls: string[] = [];
   const events: string[] = [];
+  const unreached: number[] = [];
   let attempts = 0;
   const note =
     <T>(what: string, result?: T) =>
@@ -44,7 +50,10 @@ function standby(policy: { pacing?: string; onDivergence: string }, ...words: st
     host: {
       clock: { nowMs: () => 0, wallMs: () => 0, sleep: async () => {} },
       faults: { pass: async () => {} },
-      metrics: { takeover: () => {} },
+      metrics: {
+        takeover: () => {},
+        replayUnreached: (_pair: string, bytes: number) => unreached.push(bytes),
+      },
       parts: {
         container: {
           adopt: async (app: object, pid: number) => ({ ...app, pid }),
@@ -77,7 +86,7 @@ function standby(policy: { pacing?: string; onDivergence: string }, ...words: st
   };
   const run = () => takeOver(fake as unknown as Pair, "host-lost");
   const armed = () => calls.filter((call) => call.startsWith("arm"));
-  return { fake, run, calls, events, armed };
+  return { fake, run, calls, events, armed, unreached };
 }
 
 describe("a replay that fails", () => {
@@ -149,6 +158,18 @@ describe("a replay that fails", () => {
   it("has no way round another build: its memory is of no use either", async () => {
     const { run } = standby({ onDivergence: "checkpoint" }, "RECORDER_DIFFERS");
     await expect(run()).rejects.toMatchObject({ code: "RECORDER_DIFFERS" });
+  });
+
+  it("that leaves a part of the log says so", async () => {
+    const { run, events, unreached, fake } = standby({ onDivergence: "stop" }, "unreached");
+    await run();
+    expect(events).toEqual(["replay-unreached", "takeover-done"]);
+    expect(unreached).toEqual([48]);
+    expect(fake).toMatchObject({ takeover: { replay: { unreachedBytes: 48 } } });
+    const whole = standby({ onDivergence: "stop" }, "replayed");
+    await whole.run();
+    expect(whole.events).toEqual(["takeover-done"]);
+    expect(whole.unreached).toEqual([]);
   });
 
   it("is not tried again if the log is corrupt", async () => {

@@ -214,7 +214,9 @@ async function replay(takeover: Takeover): Promise<void> {
         attempts: attempt,
         rebuilt: 0,
         failed: 0,
+        unreachedBytes: of("unreached-bytes"),
       };
+      tellUnreached(pair, of("unreached-bytes"), report.text);
       return;
     }
     const why = report
@@ -239,6 +241,22 @@ async function replay(takeover: Takeover): Promise<void> {
     await again(takeover);
     if (!takeover.armed) return;
   }
+}
+
+/**
+ * What the log still had when nothing could move any more. Nothing that was released hangs on it: output waits for a closed
+ * cut. So it is of the last moments, a few records; or else something is wrong with the log.
+ */
+function tellUnreached(pair: Pair, bytes: number, text: string): void {
+  if (bytes === 0) return;
+  pair.host.metrics.replayUnreached(pair.record.name, bytes);
+  pair.event(
+    "replay-unreached",
+    "warning",
+    `${bytes} bytes of the event log wait for what never came, and did not happen again`,
+    { bytes },
+  );
+  pair.log.warn({ report: text }, "what the replay left");
 }
 
 async function untilReported(pair: Pair): Promise<ReplayOutcome | undefined> {

@@ -3,9 +3,12 @@
  *
  *   recorder-spoil LOG record SEED     one bit of a record that a later CHECK guards
  *   recorder-spoil LOG header SEED     one bit of the header's fixed part, but not of its version
+ *   recorder-spoil LOG output                     the last output of each lane is another, and all checksums are right
+ *   recorder-spoil LOG end                        the last bit of each lane
  *   recorder-spoil LOG version|build|directory      another version (a whole header), another recorder's build, a lost segment
  */
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +16,7 @@
 
 #include "crc/crc32c.h"
 #include "log/reader.h"
+#include "log/stored.h"
 
 /* A check's own time is guarded by nothing: it is only shown. (Its ordinal and position are compared.) */
 static bool is_time_of_check(const struct log_file *log, uint64_t at)
@@ -76,6 +80,73 @@ static void other_version(struct log_header *header)
 	header->crc = ft_crc32c(0, fixed, sizeof fixed);
 }
 
+/* So that no checksum is wrong: those among the records, and those of what was stored. */
+static void renew_checks(const struct log_file *log, uint32_t lane)
+{
+	struct log_event event;
+	uint64_t position = atomic_load(&log->lanes[lane].tail), head = atomic_load(&log->lanes[lane].head);
+	bool checked = position == 0;
+	uint32_t crc = 0;
+	while (position < head) {
+		const char *why = NULL;
+		uint8_t *at = log_at(log, lane, position);
+		uint64_t left = LOG_SEGMENT_BYTES - position % LOG_SEGMENT_BYTES;
+		uint32_t bytes = at == NULL ? 0 : log_decode(at, left, &event, &why);
+		if (bytes == 0)
+			return;
+		if (event.record.kind == LOG_CHECK) {
+			if (checked)
+				memcpy(at + offsetof(struct log_record, object), &crc, sizeof crc);
+			checked = true;
+			crc = 0;
+		} else {
+			crc = ft_crc32c(crc, at, bytes);
+		}
+		position += event.record.kind == LOG_PAD ? left : bytes;
+	}
+	log_stored_forget(log, lane);
+}
+
+/* The position of a lane's last output; UINT64_MAX: there is none. */
+static uint64_t last_output(const struct log_file *log, uint32_t lane)
+{
+	static struct log_cursor cursor;
+	struct log_event event;
+	uint64_t at = UINT64_MAX;
+	log_cursor_open(&cursor, log, lane, atomic_load(&log->lanes[lane].tail));
+	while (log_cursor_next(&cursor, &event) == LOG_WALK_EVENT)
+		if (event.record.kind == LOG_OUTPUT)
+			at = event.position;
+	return at;
+}
+
+/* As if another program had been recorded: the bytes are whole, and what they say did not happen. */
+static int spoil_outputs(const struct log_file *log)
+{
+	unsigned spoilt = 0;
+	for (uint32_t lane = 0; lane < log->lane_count; lane++) {
+		uint64_t at = last_output(log, lane);
+		if (at == UINT64_MAX)
+			continue;
+		log_at(log, lane, at)[8 + offsetof(struct log_output, crc)] ^= 1;
+		renew_checks(log, lane);
+		spoilt++;
+	}
+	printf("outputs of %u lanes\n", spoilt);
+	return spoilt > 0 ? 0 : 2;
+}
+
+static int spoil_ends(const struct log_file *log)
+{
+	for (uint32_t lane = 0; lane < log->lane_count; lane++) {
+		uint64_t head = atomic_load(&log->lanes[lane].head);
+		uint8_t *at = head > atomic_load(&log->lanes[lane].tail) ? log_at(log, lane, head - 1) : NULL;
+		if (at != NULL)
+			*at ^= 128;
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	struct log_file log;
@@ -84,6 +155,10 @@ int main(int argc, char **argv)
 	unsigned seed = argc > 3 ? (unsigned)atoi(argv[3]) : 0;
 	if (strcmp(argv[2], "record") == 0)
 		return spoil_record(&log, seed);
+	if (strcmp(argv[2], "output") == 0)
+		return spoil_outputs(&log);
+	if (strcmp(argv[2], "end") == 0)
+		return spoil_ends(&log);
 	if (strcmp(argv[2], "header") == 0)
 		return spoil_header(&log, seed);
 	if (strcmp(argv[2], "version") == 0)

@@ -273,8 +273,13 @@ static void kill_leftovers(struct restore *self)
 	(void)kill(host, SIGSTOP);
 	silence(host);
 	(void)kill(host, SIGKILL);
-	for (int i = 0; i < GONE_ROUNDS && kill(host, 0) == 0; i++)
+	int rounds = 0;
+	while (rounds < GONE_ROUNDS && kill(host, 0) == 0) {
 		usleep(ROUND_US);
+		rounds++;
+	}
+	if (rounds == GONE_ROUNDS)
+		fprintf(stderr, "ftrestore: process %d does not end\n", (int)host);
 }
 
 static int run_criu(struct restore *self)

@@ -45,9 +45,12 @@ export function logControl(shared: AgentShared): LogControl {
     await chmod(fresh, 0o666);
     await rename(fresh, log);
   };
+  /** Ended, or about to: one of a pair holds the name that its successor needs. */
+  const leaving = new Map<string, Promise<void>>();
   const disarm: LogControl["disarm"] = (record) => {
-    brokers.get(record.id)?.child.kill("SIGKILL");
+    const broker = brokers.get(record.id);
     brokers.delete(record.id);
+    broker?.child.kill("SIGKILL");
   };
   return {
     make,
@@ -75,7 +78,8 @@ export function logControl(shared: AgentShared): LogControl {
     },
     async arm(record, app, epoch, paced) {
       const { dir, log, frames } = pairPaths(config.runDir, record.id);
-      brokers.get(record.id)?.child.kill("SIGKILL");
+      disarm(record);
+      await leaving.get(record.id);
       const args = [
         ...["--pid", app.initPid, "--name", LIVE_NAME, "--frames", frames, "--epoch", epoch],
         ...["--timeout-ms", limits.replayTimeoutMs],
@@ -86,6 +90,7 @@ export function logControl(shared: AgentShared): LogControl {
       const reader: Interface = createInterface({ input: child.stdout! });
       const broker = { child, lines: reader[Symbol.asyncIterator]() };
       child.once("error", () => reader.close());
+      leaving.set(record.id, ended(child));
       const first = await nextLine(broker, limits.handoverTimeoutMs);
       if (first === "ready") {
         brokers.set(record.id, broker);
@@ -174,6 +179,14 @@ async function nextLine({ child, lines }: Broker, timeoutMs: number): Promise<st
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** It ends by itself, by a signal or, if it could not be started, never began. */
+function ended(child: ChildProcess): Promise<void> {
+  return new Promise((resolve) => {
+    child.once("error", () => resolve());
+    child.once("exit", () => resolve());
+  });
 }
 
 function brokerFailed(name: string, said: string | undefined): FtError {

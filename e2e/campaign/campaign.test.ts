@@ -97,7 +97,7 @@ describe("what takeovers had to replay", () => {
       "",
     ];
     expect(replaysIn(lines.join("\n"))).toEqual({
-      ...{ replayed: 1, events: 1000, outputs: 90, ms: 3.5, uncovered: 1, attempts: 3 },
+      ...{ replayed: 1, atOnce: 0, events: 1000, outputs: 90, ms: 3.5, uncovered: 1, attempts: 3 },
       ...{ diverged: 1, stalled: 1, otherwise: 0 },
       why: ["attempt 1: diverged: what=output", "attempt 1: stalled"],
     });

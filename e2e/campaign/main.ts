@@ -217,13 +217,25 @@ function conclude(mode: CampaignMode, seed: number, results: RunResult[]): numbe
     `${results.length} runs, ${failures} failures, seed ${seed}; ${summary.acknowledgedWrites} acknowledged, ${summary.lostWrites} lost, ${summary.duplicatedWrites} doubled, ${summary.resets} reset`,
   );
   if (mode === "hybrid") {
-    const { replayed, uncovered, attempts, diverged, stalled, otherwise, events, outputs, ms } =
-      replays;
+    const {
+      replayed,
+      atOnce,
+      uncovered,
+      attempts,
+      diverged,
+      stalled,
+      otherwise,
+      events,
+      outputs,
+      ms,
+    } = replays;
     say(
-      `${replayed} replays in ${attempts} attempts (${diverged} diverged, ${stalled} stalled, ${otherwise} otherwise), ${uncovered} takeovers without a log; ${events} events and ${outputs} outputs in ${Math.round(ms)} ms`,
+      `${replayed} replays, ${atOnce} of them at the first attempt, in ${attempts} attempts (${diverged} diverged, ${stalled} stalled, ${otherwise} otherwise), ${uncovered} takeovers without a log; ${events} events and ${outputs} outputs in ${Math.round(ms)} ms`,
     );
   }
   say(`rate of failure below ${(bound * 100).toFixed(2)} % with 95 % confidence`);
+  const ms = results.map((result) => result.ms).sort((a, b) => a - b);
+  say(`a run took ${((ms[ms.length >> 1] ?? 0) / 1000).toFixed(1)} s (median)`);
   return failures === 0 ? 0 : 1;
 }
 

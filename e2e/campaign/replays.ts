@@ -13,6 +13,8 @@ export interface Replays {
   ms: number;
   /** Takeovers that had no log to replay, as no checkpoint led into it yet. */
   uncovered: number;
+  /** Of those replayed: at the first attempt. With pacing on-retry that is the rate without mitigation. */
+  atOnce: number;
   /** Including those that came to the end. */
   attempts: number;
   /** Of the attempts: outcome by outcome, those that did not. */
@@ -24,7 +26,7 @@ export interface Replays {
 }
 
 export const noReplays = (): Replays => ({
-  ...{ replayed: 0, events: 0, outputs: 0, ms: 0, uncovered: 0 },
+  ...{ replayed: 0, atOnce: 0, events: 0, outputs: 0, ms: 0, uncovered: 0 },
   ...{ attempts: 0, diverged: 0, stalled: 0, otherwise: 0, why: [] },
 });
 
@@ -43,6 +45,7 @@ export function watchReplays(hosts: Hosts): () => Replays {
 export function addReplays(a: Replays, b: Replays): Replays {
   return {
     replayed: a.replayed + b.replayed,
+    atOnce: a.atOnce + b.atOnce,
     events: a.events + b.events,
     outputs: a.outputs + b.outputs,
     ms: a.ms + b.ms,
@@ -65,6 +68,7 @@ export function replaysIn(text: string): Replays {
     const event = parse(line);
     if (event?.type === "takeover-done" && event.replayed !== undefined) {
       found.replayed += 1;
+      if (event.attempts === 1) found.atOnce += 1;
       found.attempts += 1;
       found.events += Number(event.replayed);
       found.outputs += Number(event.outputs);

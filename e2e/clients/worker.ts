@@ -15,7 +15,7 @@ import { type ClientOptions, clientOptions } from "./options.js";
 import type { ClientLine } from "./report.js";
 import { ShortConnections } from "./short-connections.js";
 
-const progressEveryMs = 200;
+const progressEveryMs = 100;
 /** After the load has ended, wait so long for `verify` or `quit`. */
 const idleMsMax = 300_000;
 

@@ -1,4 +1,6 @@
-/** `ftctl` on a lab host, its JSON read back. */
+/** `ftctl` on a lab host, its JSON read back; a pair's state straight from the agent, as it is asked for again and again. */
+import { join } from "node:path";
+import { AgentClient } from "../../orchestrator/agent/api-client.js";
 import type { FtEvent, PairView } from "../../orchestrator/agent/api-types.js";
 import type { ExecResult, Host, Hosts } from "./hosts.js";
 import { poll } from "./poll.js";
@@ -29,13 +31,8 @@ export class Ftctl {
   }
 
   async status(host: Host, name: string): Promise<PairView> {
-    // A pair that is not protected makes a non-zero exit code, with the view on stdout all the same.
-    const result = await this.run(host, ["status", name, "-o", "json"], 15_000);
-    if (!result.stdout.trim())
-      throw new Error(`status on ${host}: ${result.stderr.slice(0, 1_000)}`);
-    const [view] = asArray<PairView>(JSON.parse(result.stdout));
-    if (!view) throw new Error(`${host} knows no pair ${name}`);
-    return view;
+    const socket = join(this.#hosts.rootOf(host), "run/ftctl/agent.sock");
+    return new AgentClient(socket).find(name, AbortSignal.timeout(15_000));
   }
 
   async events(host: Host, name?: string): Promise<FtEvent[]> {

@@ -123,9 +123,9 @@ export class Service {
 
   /** Waits until the service answers a connection from the client's network. */
   async untilListening(timeoutMs = 10_000): Promise<void> {
-    const probe = `const s=require("net").connect(${this.spec.port},"${this.address}");s.on("connect",()=>process.exit(0));s.on("error",()=>process.exit(1));setTimeout(()=>process.exit(2),900)`;
+    const probe = ["timeout", "1", "bash", "-c", `: </dev/tcp/${this.address}/${this.spec.port}`];
     await poll(`${this.name} listens`, timeoutMs, async () => {
-      const result = await this.hosts.exec("client", [process.execPath, "-e", probe], 5_000);
+      const result = await this.hosts.exec("client", probe, 5_000);
       return result.exitCode === 0 ? true : undefined;
     });
   }

@@ -174,13 +174,17 @@ const replicationCut = scenarioUnderLoad(
   },
 );
 
-function takeoverFault(point: FaultPoint, action: "crash" | "error"): Scenario {
+function takeoverFault(
+  point: FaultPoint,
+  action: "crash" | "error",
+  workload: WorkloadName = "redis",
+): Scenario {
   return {
-    name: `hybrid/fault/${point}:${action}`,
+    name: `hybrid/fault/${workload === "redis" ? "" : `${workload}/`}${point}:${action}`,
     quick: false,
     boundMs: 150_000,
     run: async (context) => {
-      const options = { warmUpReplies: 50, policy };
+      const options = { workload, warmUpReplies: 50, policy };
       await underLoad(context, options, (loaded) => strike(context, loaded, point, action));
     },
   };
@@ -279,4 +283,6 @@ export const hybridScenarios: Scenario[] = [
     takeoverFault(point, "crash"),
     takeoverFault(point, "error"),
   ]),
+  // All its processes have to go before they are restored again.
+  takeoverFault("takeover.connections", "error", "nginx"),
 ];

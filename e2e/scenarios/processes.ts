@@ -175,14 +175,24 @@ export async function protectedSomewhere(
   name: string,
   hosts: Host[],
 ): Promise<Host> {
-  return poll("protected again", settleMs, async () => {
-    for (const host of hosts) {
-      const view = await context.ftctl.status(host, name).catch(() => undefined);
-      if (view?.role === "primary" && view.state === "protected") return host;
+  let failed: { sinceMs: number; what: string } | undefined;
+  const host = await poll("protected again", settleMs, async () => {
+    const views = await Promise.all(
+      hosts.map((host) => context.ftctl.status(host, name).catch(() => undefined)),
+    );
+    for (const [i, view] of views.entries()) {
+      if (view?.role === "primary" && view.state === "protected") return hosts[i];
     }
-    return undefined;
+    const lost = views.find((view) => view?.role === "primary" && view.state === "failed");
+    failed = lost && { sinceMs: performance.now(), ...failed, what: lost.reason ?? "failed" };
+    return failed && performance.now() - failed.sinceMs > failedMsMax ? null : undefined;
   });
+  expectThat(host !== null, `the pair has failed: ${failed?.what}`);
+  return host;
 }
+
+/** One that has failed tries again, for so long; after that it waits for a person. */
+const failedMsMax = 8_000;
 
 export const processScenarios: Scenario[] = [
   standbyLost,

@@ -50,10 +50,15 @@ static struct ft_text report_of(const char *outcome)
 static _Noreturn void stop(const struct ft_text *text, enum log_outcome outcome, int status)
 {
 	ft_report_publish(text, outcome);
-	/* Whoever waits for the report ends this process, after its sockets were made silent: an exit would speak to clients. */
+	/*
+	 * Whoever waits for the report ends this process, after its sockets were made silent: an exit would speak to clients. The
+	 * signal may be taken by another thread, and this one comes back from kill() before it stands: it must not go on to the exit.
+	 */
 	if (ft_connections_wanted()) {
 		ft_stop_the_others(SIGSTOP);
 		ft_syscall(SYS_kill, ft_syscall(SYS_getpid), (long)SIGSTOP);
+		for (;;)
+			ft_syscall(SYS_pause);
 	}
 	ft_stop_the_others(SIGKILL);
 	atomic_store(&ft_log.header->mode, LOG_MODE_STOPPED);

@@ -262,19 +262,40 @@ static void silence(pid_t pid)
 		close(pidfd);
 }
 
-/* Whatever CRIU, or an earlier restore, left behind: a child of ftinit that nobody asked for. */
+/* One that does not stand yet may make others meanwhile: read again until there is none that is new. */
+static void stop_all(struct tree *tree, pid_t root)
+{
+	enum { READS_MAX = 16 };
+	size_t known = 0;
+	for (int i = 0; i < READS_MAX && tree_read(tree, root) == 0 && tree->processes != known; i++) {
+		known = tree->processes;
+		for (size_t at = 0; at < tree->processes; at++)
+			(void)kill(tree->pid[at], SIGSTOP);
+	}
+}
+
+/* Whatever CRIU, or an earlier restore, left behind: a child of ftinit that nobody asked for, and all below it. */
 static void kill_leftovers(struct restore *self)
 {
 	enum { GONE_ROUNDS = 1000, ROUND_US = 1000 };
-	pid_t host = tree_child_called(self->init_pid, self->meta.app_pid);
-	if (host <= 0)
+	static struct tree tree; /* too large for a stack */
+	pid_t root = tree_child_called(self->init_pid, self->meta.app_pid);
+	if (root <= 0)
 		return;
-	/* Stopped first, so that it makes no more of them. */
-	(void)kill(host, SIGSTOP);
-	silence(host);
-	(void)kill(host, SIGKILL);
-	for (int i = 0; i < GONE_ROUNDS && kill(host, 0) == 0; i++)
-		usleep(ROUND_US);
+	stop_all(&tree, root);
+	for (size_t i = 0; i < tree.processes; i++)
+		silence(tree.pid[i]);
+	for (size_t i = 0; i < tree.processes; i++)
+		(void)kill(tree.pid[i], SIGKILL);
+	for (size_t i = 0; i < tree.processes; i++) {
+		int rounds = 0;
+		while (rounds < GONE_ROUNDS && kill(tree.pid[i], 0) == 0) {
+			usleep(ROUND_US);
+			rounds++;
+		}
+		if (rounds == GONE_ROUNDS)
+			fprintf(stderr, "ftrestore: process %d does not end\n", (int)tree.pid[i]);
+	}
 }
 
 static int run_criu(struct restore *self)

@@ -168,12 +168,17 @@ async function restore(takeover: Takeover): Promise<void> {
       pair.event(
         "restore-retried",
         "warning",
-        `restore failed, attempt ${attempt}: ${String(error)}`,
+        `restore failed, attempt ${attempt}: ${inFull(error)}`,
       );
       // Where the kernel or CRIU cannot restore without its memory, it can with it.
       await materialize(takeover, true);
     }
   }
+}
+
+/** With what CRIU said: its log is the next attempt's. */
+function inFull(error: unknown): string {
+  return error instanceof FtError ? [error.message, ...error.quoted].join("; ") : String(error);
 }
 
 async function arm(takeover: Takeover): Promise<void> {

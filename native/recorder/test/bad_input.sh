@@ -100,5 +100,16 @@ record recorder-stuck
 replay recorder-stuck STUCK=1; expect $? 78 "a thread that computes for ever"
 [ "$(outcome)" = stalled ] || fail "a thread that computes for ever: $(outcome)"
 grep -q '^thread=0 runs' <("$FTLOG" report "$LOG") || fail "a stall does not say which thread"
+# One whose clients' connections are to be taken over does not end by itself, as its sockets would speak: it stands until it is ended.
+for round in $(seq "$FLIPS"); do
+  whole; "$FTLOG" mode "$LOG" replay live || fail "mode"
+  (cd "$SHM" && exec env FTREC_LOG="$LOG" FTREC_LIVE=nobody-listens LD_PRELOAD="$LIB" FTREC_STALL_MS=100 STUCK=1 "$BUILD/test/recorder-stuck" 400 "$SHM/result") >/dev/null 2>&1 &
+  PID=$!
+  for _ in $(seq 100); do [ "$(outcome)" = stalled ] && break; sleep 0.05; done
+  sleep 0.1
+  state="$(awk '/^State/ { print $2 }' "/proc/$PID/status" 2>/dev/null)"
+  [ "$state" = T ] || fail "a stalled replay, round $round: its process is ${state:-gone}, not stopped"
+  kill -9 "$PID" 2>/dev/null; wait "$PID" 2>/dev/null; PID=""
+done
 [ "$failed" = 0 ] && echo "bad input: all detected"
 exit $failed

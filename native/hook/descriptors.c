@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -138,6 +139,8 @@ void descriptors_read(const char *names, size_t length)
 		read_text(entry, state.number[count]);
 		ask(entry, state.number[count], state.inode[count]);
 		atomic_store_explicit(&entry->done, true, memory_order_release);
+		/* CRIU has a task of the application do something, and that wakes where this runs: it waited for more than a millisecond. */
+		sched_yield();
 	}
 	state.all = state.ready;
 }

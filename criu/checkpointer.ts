@@ -56,6 +56,7 @@ export const shortcuts = [
   "flags",
   "quick",
   "images",
+  "descriptors",
 ] as const;
 export type Shortcut = (typeof shortcuts)[number];
 

@@ -17,6 +17,7 @@ static const struct {
 	{ "flags", HOOK_FLAGS },
 	{ "quick", HOOK_QUICK },
 	{ "images", HOOK_IMAGES },
+	{ "descriptors", HOOK_DESCRIPTORS },
 };
 
 uint32_t shortcut_called(const char *name)

@@ -11,10 +11,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "hook/descriptors.h"
 #include "hook/diag.h"
 #include "hook/images.h"
 #include "hook/late.h"
@@ -44,6 +46,8 @@ static int open_frozen(int directory, const char *path, int flags, mode_t mode)
 		hook.used |= HOOK_IMAGES;
 	else if ((fd = pages_open(directory, path, flags)) >= 0)
 		hook.used |= HOOK_PAGES;
+	else if ((fd = descriptors_open(directory, path, flags)) >= 0)
+		return fd;
 	else if ((fd = smaps_open(directory, path)) >= 0)
 		hook.used |= HOOK_SMAPS;
 	return fd;
@@ -174,6 +178,22 @@ int pipe(int ends[2])
 	return result;
 }
 
+ssize_t read(int fd, void *room, size_t size)
+{
+	ssize_t got;
+	return descriptors_text(fd, room, size, &got) ? got : syscall(SYS_read, fd, room, size);
+}
+
+/* CRIU looks at each descriptor that it gets before anything else. */
+int fstat64(int fd, struct stat64 *found)
+{
+	_Static_assert(sizeof(struct stat64) == sizeof(struct stat), "one and the same");
+	int result = (int)syscall(SYS_fstat, fd, found);
+	if (result == 0 && hook.stage == STAGE_FROZEN)
+		descriptors_seen(fd, (const struct stat *)found);
+	return result;
+}
+
 ssize_t write(int fd, const void *bytes, size_t length)
 {
 	const struct iovec all = { .iov_base = (void *)(uintptr_t)bytes, .iov_len = length };
@@ -190,6 +210,7 @@ ssize_t writev(int fd, const struct iovec *vector, int count)
 int close(int fd)
 {
 	images_closed(fd);
+	descriptors_closed(fd);
 	splices_closed(fd);
 	written_closed(fd);
 	return (int)syscall(SYS_close, fd);

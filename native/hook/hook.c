@@ -18,6 +18,7 @@
  */
 #include "hook/hook.h"
 
+#include "hook/descriptors.h"
 #include "hook/filters.h"
 #include "hook/flags.h"
 #include "hook/helper.h"
@@ -100,6 +101,8 @@ void hook_say(enum hook_kind kind)
 			hook.used |= HOOK_FLAGS;
 		if (written_quickly())
 			hook.used |= HOOK_QUICK;
+		if (!late_is_on() || descriptors_whole())
+			hook.used |= HOOK_DESCRIPTORS; /* it is a part of that */
 		if (!images_all_kept())
 			hook.used &= ~(unsigned)HOOK_IMAGES;
 		message.phases = phases_seen();
@@ -230,6 +233,8 @@ static void prepare_shortcuts(void)
 	const char *pages = getenv(HOOK_ENV_PAGES);
 	if ((hook.shortcuts & HOOK_PAGES) != 0 && images >= 0 && pages != NULL && bytes > 0)
 		(void)pages_prepare((int)images, pages, (size_t)bytes);
+	if ((hook.shortcuts & HOOK_DESCRIPTORS) != 0)
+		(void)descriptors_prepare((pid_t)hook.target);
 	if ((hook.shortcuts & HOOK_IMAGES) != 0 && images >= 0)
 		(void)images_prepare((int)images, IMAGES_BYTES);
 	if ((hook.shortcuts & HOOK_SMAPS) != 0)

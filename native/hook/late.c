@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "hook/descriptors.h"
 #include "hook/diag.h"
 #include "hook/filters.h"
 #include "hook/helper.h"
@@ -90,6 +91,14 @@ static void compare_memory(const struct job *job)
 	state.memory_moved = witness_check_memory();
 }
 
+static void read_descriptors(const struct job *job)
+{
+	const char *names;
+	(void)job;
+	size_t length = witness_descriptors(&names);
+	descriptors_read(names, length);
+}
+
 void late_freeze(void)
 {
 	if (hook.stage != STAGE_READING)
@@ -121,6 +130,9 @@ void late_freeze(void)
 		moved = state.memory_moved;
 	if (moved != NULL)
 		give_up(moved);
+	static const struct job sockets = { .run = read_descriptors };
+	if ((hook.shortcuts & HOOK_DESCRIPTORS) != 0)
+		(void)helper_post(&sockets);
 	phase_enter(PHASE_INFECT);
 }
 
@@ -128,7 +140,8 @@ static void settle(const struct job *job)
 {
 	static uint32_t own[OWN_MAX];
 	(void)job;
-	state.settled_moved = diag_check_inet(own, witness_sockets(own, OWN_MAX));
+	ssize_t sockets = descriptors_sockets(own, OWN_MAX);
+	state.settled_moved = diag_check_inet(own, sockets >= 0 ? sockets : witness_sockets(own, OWN_MAX));
 	if (state.settled_moved == NULL)
 		state.settled_moved = witness_check_guards();
 	if (state.settled_moved == NULL)

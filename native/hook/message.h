@@ -44,7 +44,9 @@ enum hook_shortcut {
 	HOOK_FLAGS = 1 << 5,   /* smaps is put together from maps and the kernel's own flags */
 	HOOK_QUICK = 1 << 6,   /* of a tracked area only what was written is asked for */
 	HOOK_IMAGES = 1 << 7,  /* small images become files after the thaw */
-	HOOK_SHORTCUTS = HOOK_SPLICES | HOOK_PAGES | HOOK_SMAPS | HOOK_MARK | HOOK_LATE | HOOK_FLAGS | HOOK_QUICK | HOOK_IMAGES,
+	HOOK_DESCRIPTORS = 1 << 8, /* sockets are asked for their options by a thread beside CRIU */
+	HOOK_SHORTCUTS = HOOK_SPLICES | HOOK_PAGES | HOOK_SMAPS | HOOK_MARK | HOOK_LATE | HOOK_FLAGS | HOOK_QUICK | HOOK_IMAGES |
+			 HOOK_DESCRIPTORS,
 };
 
 enum { HOOK_MOVED_BYTES = 32 };

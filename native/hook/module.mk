@@ -1,5 +1,5 @@
 LIBRARIES += libfthook.so
-libfthook.so_SRCS = hook/hook.c hook/files.c hook/sockets.c hook/limits.c hook/phases.c hook/helper.c hook/splices.c hook/pages.c hook/images.c hook/smaps.c hook/written.c hook/scan.c \
+libfthook.so_SRCS = hook/hook.c hook/files.c hook/sockets.c hook/limits.c hook/phases.c hook/helper.c hook/splices.c hook/pages.c hook/images.c hook/descriptors.c hook/smaps.c hook/written.c hook/scan.c \
 	hook/late.c hook/witness.c hook/diag.c hook/filters.c hook/flags.c $(VMA_READ_SRCS) $(CRC_SRCS)
 libfthook.so_LDLIBS = -ldl -lpthread
 
@@ -14,6 +14,9 @@ hook-shortcuts-test_LDLIBS = -lpthread
 TESTS += hook-late-test
 hook-late-test_SRCS = hook/test/late_test.c hook/witness.c hook/diag.c hook/smaps.c hook/helper.c hook/flags.c $(VMA_READ_SRCS) $(CRC_SRCS)
 hook-late-test_LDLIBS = -lpthread
+
+TESTS += hook-descriptors-test
+hook-descriptors-test_SRCS = hook/test/descriptors_test.c hook/descriptors.c
 
 FIXTURES += fidget
 fidget_SRCS = hook/test/fidget.c

@@ -1,6 +1,7 @@
 /* The libc's sockets, in the CRIU process: what leaves repair mode, and when. */
 #include "hook/hook.h"
 
+#include "hook/descriptors.h"
 #include "hook/diag.h"
 
 #include <errno.h>
@@ -79,8 +80,17 @@ static void renew_segment_size(int fd)
 		(void)plain_setsockopt(fd, IPPROTO_IP, IP_OPTIONS, options, length); /* then it is only slow */
 }
 
+int getsockopt(int fd, int level, int name, void *value, socklen_t *length)
+{
+	int result;
+	if (hook.stage == STAGE_FROZEN && descriptors_option(fd, level, name, value, length, &result))
+		return result;
+	return (int)syscall(SYS_getsockopt, fd, level, name, value, length);
+}
+
 int setsockopt(int fd, int level, int name, const void *value, socklen_t length)
 {
+	descriptors_closed(fd);
 	static const int quietly = TCP_REPAIR_OFF_NO_WP;
 	int wanted = -1;
 	if (level == IPPROTO_TCP && name == TCP_REPAIR_OPTIONS && hook.send_window) {

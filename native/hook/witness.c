@@ -490,6 +490,12 @@ const char *witness_check_memory(void)
 	return moved != NULL ? moved : check_files();
 }
 
+size_t witness_descriptors(const char **names)
+{
+	*names = state.names;
+	return state.listed && state.list == NULL && state.names_length <= NAMES_BYTES ? state.names_length : 0;
+}
+
 ssize_t witness_sockets(uint32_t *inode, size_t max)
 {
 	size_t count = 0;

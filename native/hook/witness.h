@@ -43,6 +43,7 @@ const char *witness_check_memory(void);
 /* Guard pages: for these the kernel walks through all memory. CRIU goes by them when it asks for pages. */
 const char *witness_check_guards(void);
 /* Inodes of the sockets among the descriptors that CRIU has listed, as they are now: how many, or -1: more than that, or not known. */
+size_t witness_descriptors(const char **names);
 ssize_t witness_sockets(uint32_t *inode, size_t max);
 /* Whether smaps was put together from what is known of flags (hook/flags.h). */
 bool witness_composed(void);

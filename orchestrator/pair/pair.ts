@@ -93,6 +93,8 @@ export class Pair {
   reprotectNotBeforeMs = Number.NEGATIVE_INFINITY;
   protectedSince: string | undefined;
   takeover: PairView["takeover"];
+  /** What a takeover needs is being made ready, or is (prepare.ts). */
+  preparing: Promise<void> | undefined;
   lastError: FtError | undefined;
   beatSilentAtMs: number | undefined;
   lastCommitAtMs: number | undefined;

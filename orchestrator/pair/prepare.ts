@@ -22,7 +22,7 @@ async function prepare(pair: Pair): Promise<void> {
   const { app, host, record, store } = pair;
   if (!app || app.pid > 0 || !store) return;
   const hybrid = isHybrid(pair);
-  const composed = store.prepare(hybrid);
+  const composed = store.prepare(false);
   const { parts } = host;
   const started = async () => {
     parts.prepareRestore(record, app, hybrid ? "keep" : undefined);

@@ -62,7 +62,7 @@ const PHASES: Phase[] = [
   { point: "takeover.begin", run: begin },
   { point: "takeover.fence", run: fence },
   { point: "takeover.claim", run: (t) => t.pair.requireGate().announce() },
-  { point: "takeover.materialize", run: (t) => materialize(t, isHybrid(t.pair)) },
+  { point: "takeover.materialize", run: (t) => materialize(t, isHybrid(t.pair) && t.resumed) },
   { point: "takeover.arm", run: arm },
   { point: "takeover.restore", run: restore },
   { point: "takeover.replay", run: replay },
@@ -134,7 +134,7 @@ async function fence({ pair, generation }: Takeover): Promise<void> {
   await pair.requireGate().mode("takeover", generation);
 }
 
-/** A replay compares what it does with what was; it waits for nobody, so that its memory is there from the start. */
+/** `whole`: for a replay that is made again, as whoever still gives memory to the one before must not be waited for. */
 async function materialize(takeover: Takeover, whole: boolean): Promise<void> {
   const { pair } = takeover;
   if (!pair.store) {

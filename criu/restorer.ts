@@ -1,11 +1,11 @@
 /** Brings the materialized epoch to life in a waiting container: runs `ftrestore` (native/restore) once. */
-import { spawn } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { execa } from "execa";
 import { FtError } from "../orchestrator/errors/error.js";
 import { LineFailure, LineFields, parseLine } from "../orchestrator/network/line-client.js";
 import { engineFailure } from "./engine-failure.js";
+import { WaitingProgram } from "./waiting-program.js";
 
 export interface RestoreOptions {
   /** build/bin/ftrestore */
@@ -41,13 +41,15 @@ export interface RestoreResult {
   feederPid: number;
 }
 
-const ANSWER_BYTES_MAX = 16 * 1024;
 /** Over ftrestore's own limit, which ends CRIU and says so. */
 const GRACE_MS = 2_000;
 
-export async function restore(options: RestoreOptions): Promise<RestoreResult> {
+export async function restore(
+  options: RestoreOptions,
+  waiting: WaitingProgram = waitingRestore(options),
+): Promise<RestoreResult> {
   const names = { code: "RESTORE_FAILED", subject: options.subject } as const;
-  const text = await run(options);
+  const text = await run(options, waiting);
   const line = parseLine(text.trimEnd());
   if (line === undefined || (line.kind !== "ok" && line.kind !== "fail")) {
     throw new FtError({
@@ -70,33 +72,19 @@ export async function restore(options: RestoreOptions): Promise<RestoreResult> {
   };
 }
 
-function run(options: RestoreOptions): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(options.program, restoreArguments(options), {
-      stdio: ["ignore", "pipe", "inherit"],
-      ...(options.environment === undefined ? {} : { env: options.environment }),
-    });
-    const timer = setTimeout(() => child.kill("SIGKILL"), options.timeoutMs + GRACE_MS);
-    let text = "";
-    child.stdout.on("data", (chunk: Buffer) => {
-      if (text.length < ANSWER_BYTES_MAX) text += chunk.toString("utf8");
-    });
-    child.once("error", (cause) => {
-      clearTimeout(timer);
-      reject(
-        new FtError({
-          code: "RESTORE_FAILED",
-          subject: options.subject,
-          message: `${options.program} cannot be run: ${cause.message}`,
-          cause,
-        }),
-      );
-    });
-    child.once("close", () => {
-      clearTimeout(timer);
-      resolve(text);
-    });
+/** Started ahead; `restore` with the same options and this tells it to go. */
+export function waitingRestore(options: RestoreOptions): WaitingProgram {
+  return new WaitingProgram(options.program, [...restoreArguments(options), "--wait"], {
+    ...(options.environment === undefined ? {} : { environment: options.environment }),
   });
+}
+
+async function run(options: RestoreOptions, waiting: WaitingProgram): Promise<string> {
+  waiting.tell("go");
+  const line = await waiting.next(options.timeoutMs + GRACE_MS);
+  // It answers when all is done; that it has ended is part of that.
+  await waiting.outcome();
+  return line ?? "";
 }
 
 /**

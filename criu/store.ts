@@ -114,6 +114,13 @@ export class CheckpointStore {
     };
   }
 
+  /** The same images ahead of a takeover that may not come; the next commit makes them void. Refused if it would take long. */
+  async prepare(images: string, lazyFrom?: number): Promise<void> {
+    const fields: Record<string, string | number> = { images };
+    if (lazyFrom !== undefined) fields["lazy-from"] = lazyFrom;
+    await this.ask("prepare", fields);
+  }
+
   /**
    * The last committed epoch as images in `images` and as files in the container; every image checked. From `lazyFrom` bytes of
    * memory on it is left out of the images, for `restore` to have it given later; undefined: never.
@@ -121,9 +128,11 @@ export class CheckpointStore {
   async materialize(
     images: string,
     lazyFrom?: number,
+    prepared = false,
   ): Promise<{ epoch: number; generation: number; lazyBytes: number }> {
     const fields: Record<string, string | number> = { images };
     if (lazyFrom !== undefined) fields["lazy-from"] = lazyFrom;
+    if (prepared) fields.prepared = 1;
     const reply = await this.ask("materialize", fields, limits.storeMaterializeTimeoutMs);
     return {
       epoch: reply.number("epoch"),

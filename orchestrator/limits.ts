@@ -38,7 +38,7 @@ export const limits = {
   logCommandTimeoutMs: 5_000,
   /** Of a whole replay, and of its connections' being handed over after it. */
   replayTimeoutMs: 60_000,
-  replayPollMs: 5,
+  replayPollMs: 2,
   replayAttemptsMax: 3,
   /** `onDivergence: retry` goes on trying for so long. */
   replayAttemptsOnRetryMax: 10,
@@ -77,6 +77,8 @@ export const limits = {
   peerStatusIntervalMs: 1_000,
   /** How soon the peer agent must answer when its gate fell silent. */
   askPeerTimeoutMs: 60,
+  /** If it has not answered so soon, a takeover is prepared. */
+  prepareAfterMs: 10,
   reprotectRetryMs: 2_000,
   restoreAttemptsMax: 3,
   /** A restarted agent takes its pairs up again; what is just being started anew beside it makes that fail. */

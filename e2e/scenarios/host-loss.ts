@@ -1,4 +1,6 @@
 /** The primary's host loses its power. */
+
+import type { PairView } from "../../orchestrator/agent/api-types.js";
 import { outageMsAround } from "../clients/latency.js";
 import type { Host } from "../runner/hosts.js";
 import {
@@ -138,12 +140,12 @@ const shortConnections: Scenario = {
  * A redis of 512 MiB: it answers before its memory is there, no page is wrong, and it is protected again when all has come. Without its
  * append-only file, which would be as large.
  */
-const large: Scenario = {
-  name: "host-loss/redis-512-mib",
+export const large = (mode: "checkpoint" | "hybrid"): Scenario => ({
+  name: mode === "hybrid" ? "hybrid/redis-512-mib" : "host-loss/redis-512-mib",
   quick: false,
   boundMs: 240_000,
   run: async (context) => {
-    const { service, primary, standby } = await context.pool.get("redis", {});
+    const { service, primary, standby } = await context.pool.get("redis", { mode });
     const redis = async (host: Host, ...words: string[]) => {
       const asked = await service.docker(host, ["exec", service.name, "redis-cli", ...words]);
       expectThat(asked.exitCode === 0, `redis-cli ${words[0]}: ${asked.stderr}`);
@@ -162,8 +164,19 @@ const large: Scenario = {
       (view) => view.state === "protected" && view.epochsCommitted > filled.epochsCommitted + 1,
       60_000,
     );
+    if (mode === "hybrid") {
+      const covers = (view: PairView) => view.log?.covers === true;
+      await context.ftctl.until(primary, service.name, "a log that covers output", covers, 60_000);
+      await redis(primary, "EVAL", writeKeys, "0", "1", "16");
+    }
     await context.hosts.kill(primary);
-    await service.untilTakenOver(standby, 30_000);
+    const taken = await service.untilTakenOver(standby, 30_000);
+    if (mode === "hybrid") {
+      expectThat(taken.takeover?.replay, "the takeover replayed nothing");
+      const { attempts, ms, events } = taken.takeover.replay;
+      context.note(`${events} events replayed in ${Math.round(ms)} ms`);
+      expectThat(attempts === 1, `${attempts} replays were needed`);
+    }
     // At once, while most of it is missing.
     const wrong = await redis(standby, "EVAL", wrongKeys, "0", "1", `${keys}`);
     expectThat(wrong === "0", `${wrong} of ${keys} keys are wrong`);
@@ -186,7 +199,7 @@ const large: Scenario = {
     const lost = await redis(primary, "EVAL", wrongKeys, "0", "1", `${keys}`);
     expectThat(lost === "0", `${lost} of ${keys} keys are wrong after the second takeover`);
   },
-};
+});
 
 const largeValue = "string.rep(redis.sha1hex(i), 26214)";
 const writeKeys = `for i = tonumber(ARGV[1]), tonumber(ARGV[2]) do redis.call('SET', 'large:' .. i, ${largeValue}) end`;
@@ -199,7 +212,7 @@ export const hostLossScenarios: Scenario[] = [
   rightAfterProtect,
   packed("lz4"),
   packed("zstd"),
-  large,
+  large("checkpoint"),
   pipelined,
   hostLoss("redis", false, 50),
   hostLoss("redis-always", false, 8),

@@ -15,6 +15,7 @@ import {
 import type { Service } from "../runner/service.js";
 import type { WorkloadName } from "../workloads/workloads.js";
 import { strike } from "./fault-points.js";
+import { large } from "./host-loss.js";
 import { killPids } from "./processes.js";
 
 const outageMsMax = 3_000;
@@ -266,6 +267,7 @@ export const hybridScenarios: Scenario[] = [
   savingChildren,
   hostLoss("bank", 8, 1),
   hostLoss("bank", 8, 3),
+  large("hybrid"),
   hostLoss("nginx", 8, 1),
   hostLoss("nginx", 8, 3),
   hostLoss("memcached", 8, 3),

@@ -2,8 +2,9 @@
  * ftlive: the privileged side of going live, one shot. Enters a container's network namespace, rebuilds the connections
  * that a replayed application claims, and hands over those that wait to be accepted.
  *
- *   ftlive --pid PID --name NAME --table FILE|--frames FILE --epoch N [--processes N] [--timeout-ms N] [--accept-timeout-ms N]
+ *   ftlive --pid PID --name NAME --table FILE|--frames FILE --epoch N [--processes N] [--timeout-ms N] [--accept-timeout-ms N] [--wait]
  *
+ * --wait: it is started ahead, and looks at nothing before its input says `go`; if that ends instead, it ends too.
  * PID: any process of the container. FILE: the tracker's table (live/table.h), or a standby's frames (ship/frames.h) and the
  * epoch that was restored; `fail code=uncovered` if they do not lead from it. Says `ready` when processes may come, and
  * at the end `ok claims=… rebuilt=…` or `fail code=… errno=… detail=…`.
@@ -30,6 +31,7 @@ enum { TIMEOUT_MS = 5000, ACCEPT_TIMEOUT_MS = 10000, NUMBER_MAX = 3600000 };
 struct options {
 	const char *name, *table, *frames;
 	uint64_t epoch, pid, processes, timeout_ms, accept_timeout_ms;
+	bool wait;
 };
 
 static int fail(const char *code, const char *detail)
@@ -45,7 +47,8 @@ static int parse(int count, char **arguments, struct options *out)
 		{ "pid", required_argument, NULL, 'p' }, { "name", required_argument, NULL, 'n' },
 		{ "table", required_argument, NULL, 't' },
 		{ "frames", required_argument, NULL, 'f' }, { "epoch", required_argument, NULL, 'e' }, { "processes", required_argument, NULL, 'c' },
-		{ "timeout-ms", required_argument, NULL, 'm' }, { "accept-timeout-ms", required_argument, NULL, 'a' }, { 0 },
+		{ "timeout-ms", required_argument, NULL, 'm' }, { "accept-timeout-ms", required_argument, NULL, 'a' },
+		{ "wait", no_argument, NULL, 'w' }, { 0 },
 	};
 	*out = (struct options){ .processes = 1, .timeout_ms = TIMEOUT_MS, .accept_timeout_ms = ACCEPT_TIMEOUT_MS };
 	for (int option; (option = getopt_long(count, arguments, "", known, NULL)) != -1;) {
@@ -60,6 +63,8 @@ static int parse(int count, char **arguments, struct options *out)
 			out->frames = optarg;
 		} else if (option == 't') {
 			out->table = optarg;
+		} else if (option == 'w') {
+			out->wait = true;
 		} else {
 			return -1;
 		}
@@ -160,6 +165,12 @@ static int report(const struct broker_counts *count)
 	return fwrite(writer.text, 1, writer.length, stdout) == writer.length && fflush(stdout) == 0 ? 0 : 2;
 }
 
+static bool hears_go(void)
+{
+	char word[8];
+	return fgets(word, sizeof word, stdin) != NULL && strcmp(word, "go\n") == 0;
+}
+
 int main(int count, char **arguments)
 {
 	struct options options;
@@ -167,10 +178,12 @@ int main(int count, char **arguments)
 	struct feed feed;
 	struct broker broker = { .tracker = &tracker };
 	if (parse(count, arguments, &options) != 0) {
-		fputs("usage: ftlive --pid PID --name NAME --table FILE [--processes N] [--timeout-ms N] [--accept-timeout-ms N]\n",
+		fputs("usage: ftlive --pid PID --name NAME --table FILE [--processes N] [--timeout-ms N] [--accept-timeout-ms N] [--wait]\n",
 		      stderr);
 		return 64;
 	}
+	if (options.wait && !hears_go())
+		return 0;
 	broker.processes = (unsigned)options.processes;
 	broker.timeout_ms = (int)options.timeout_ms;
 	broker.accept_timeout_ms = (int)options.accept_timeout_ms;

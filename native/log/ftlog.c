@@ -12,6 +12,8 @@
  *
  *   ftlog build LIBRARY              which build of libftrec.so that is
  *   ftlog check FILE [LIBRARY]        whole? and recorded by this build of libftrec.so?
+ *   ftlog arm FILE LIBRARY            checks it ahead; at `go` or `go paced` on its input checks it again if there has come more,
+ *                                     and sets the mode to replay, then record. Says `armed`
  *
  * Ends with 0, or 2 for a log that cannot be read, 3 when a lane is torn or corrupt (what was readable is printed), 4 for a
  * log of another version, 5 for one that is none or has a damaged header, 6 for one of another build of the recorder.
@@ -22,6 +24,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "log/build.h"
 #include "log/reader.h"
@@ -325,9 +329,60 @@ static int trim(const struct log_file *log, bool all)
 	return 0;
 }
 
+/* ---- arming */
+
+struct lane_ends {
+	uint64_t head, tail;
+};
+
+static void note_ends(const struct log_file *log, struct lane_ends *ends)
+{
+	for (uint32_t lane = 0; lane < log->lane_count; lane++)
+		ends[lane] = (struct lane_ends){atomic_load(&log->lanes[lane].head), atomic_load(&log->lanes[lane].tail)};
+}
+
+/* The file may still be written to, and what is seen then may look torn: in a process of its own, and in silence. */
+static bool check_ahead(const struct log_file *log, const char *library)
+{
+	int status = 0;
+	pid_t child = fork();
+	if (child == 0) {
+		if (freopen("/dev/null", "w", stdout) == NULL || freopen("/dev/null", "w", stderr) == NULL)
+			_exit(1);
+		_exit(check(log, library));
+	}
+	while (child > 0 && waitpid(child, &status, 0) < 0)
+		if (errno != EINTR)
+			return false;
+	return child > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static int arm(const struct log_file *log, const char *library)
+{
+	static struct lane_ends before[LOG_LANES_MAX], now[LOG_LANES_MAX];
+	char word[16];
+	note_ends(log, before);
+	bool checked = check_ahead(log, library);
+	if (fgets(word, sizeof word, stdin) == NULL)
+		return 0; /* not needed */
+	bool paced = strcmp(word, "go paced\n") == 0;
+	if (!paced && strcmp(word, "go\n") != 0)
+		return 2;
+	note_ends(log, now);
+	if (!checked || memcmp(before, now, sizeof now) != 0) {
+		int wrong = check(log, library);
+		if (wrong != 0)
+			return wrong;
+	}
+	int result = set_mode(log, "replay", "record", paced);
+	if (result == 0)
+		puts("armed");
+	return result;
+}
+
 static int usage(void)
 {
-	fprintf(stderr, "usage: ftlog dump FILE [LANE] | stats FILE | check FILE [LIBRARY] | build LIBRARY | report FILE | create FILE LANES SEGMENTS | trim FILE [all] | "
+	fprintf(stderr, "usage: ftlog dump FILE [LANE] | stats FILE | check FILE [LIBRARY] | arm FILE LIBRARY | build LIBRARY | report FILE | create FILE LANES SEGMENTS | trim FILE [all] | "
 	                "mode FILE MODE [MODE-AFTER-REPLAY [paced]]\n");
 	return 2;
 }
@@ -350,12 +405,14 @@ int main(int argc, char **argv)
 	if (strcmp(verb, "build") == 0)
 		return print_build(path);
 	struct log_file log;
-	bool trims = strcmp(verb, "trim") == 0, changes = trims || (strcmp(verb, "mode") == 0 && argc >= 4);
+	bool trims = strcmp(verb, "trim") == 0, arms = strcmp(verb, "arm") == 0 && argc == 4, changes = trims || arms || (strcmp(verb, "mode") == 0 && argc >= 4);
 	int error = log_map(path, changes, &log);
 	if (error != 0)
 		return failed(path, error);
 	if (trims)
 		return trim(&log, argc > 3 && strcmp(argv[3], "all") == 0);
+	if (arms)
+		return arm(&log, argv[3]);
 	if (changes)
 		return set_mode(&log, argv[3], argc > 4 ? argv[4] : NULL, argc > 5 && strcmp(argv[5], "paced") == 0);
 	if (strcmp(verb, "dump") == 0)

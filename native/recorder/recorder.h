@@ -162,6 +162,7 @@ bool ft_wait_for_turn(struct ft_thread *t, uint32_t object, uint32_t version);
 void ft_wait_for_the_end(struct ft_thread *t, const void *lock);
 void ft_replay_begins(void);
 void ft_replay_ends_if_all_still(bool settled);
+bool ft_memory_is_missing(void); /* missing.c */
 char ft_state_of(const struct ft_thread *t); /* by the kernel: R, S, D, t, T; S if nobody can say (no /proc) */
 void ft_replay_exits(void); /* the application ends, as it did when it was recorded */
 

@@ -145,8 +145,14 @@ static void watch_replay(void)
 		rounds = 0;
 		return;
 	}
-	if (++rounds >= SETTLED_ROUNDS)
+	if (++rounds >= SETTLED_ROUNDS) {
+		if (ft_memory_is_missing()) {
+			rounds = 0;
+			since_ns = now;
+			return;
+		}
 		ft_replay_ends_if_all_still(true);
+	}
 	if (ft_mode_word() != LOG_MODE_REPLAY)
 		since_ns = 0;
 	else if (now - since_ns > stall_ns)

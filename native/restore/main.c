@@ -2,6 +2,9 @@
  * ftrestore: brings the last committed epoch to life in a waiting standby container, and tells its ftinit
  * which process is the application now. One shot; prints one line.
  *
+ * With --wait it is started ahead, when a host may have been lost, and does nothing before it hears `go`; if its input ends
+ * instead, it was not needed. To start it takes as long as CRIU itself.
+ *
  * Invariants:
  *  - ftinit is asked first: nothing is restored into a container that already has an application.
  *  - The restored tasks are in the container's cgroups, and children of its ftinit.
@@ -364,26 +367,49 @@ static int restore(struct restore *self)
 	return write(STDOUT_FILENO, line.text, line.length) == (ssize_t)line.length ? 0 : 1;
 }
 
+/* Started ahead: what does not depend on the images, then the word. False: nobody wants it. */
+static bool hears_go(void)
+{
+	char word[4];
+	size_t have = 0;
+	while (have < 3) {
+		ssize_t got = read(STDIN_FILENO, word + have, 3 - have);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return false;
+		have += (size_t)got;
+	}
+	/* As if it had been started now: what is restored shall not hold our starter's pipe. */
+	int nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	if (nothing < 0 || dup2(nothing, STDIN_FILENO) < 0)
+		return false;
+	close(nothing);
+	return memcmp(word, "go\n", 3) == 0;
+}
+
 static int usage(void)
 {
 	fprintf(stderr, "usage: ftrestore --init-pid PID --toolkit DIR --hook LIB --images DIR --log FILE\n"
-			"                 [--kdat DIR] [--timeout-ms 30000] [--tcp-segments 10] [--clear | --no-adopt]\n");
+			"                 [--kdat DIR] [--timeout-ms 30000] [--tcp-segments 10] [--clear | --no-adopt] [--wait]\n");
 	return 2;
 }
 
 int main(int argc, char **argv)
 {
-	enum { INIT = 1, TOOLKIT, HOOK, IMAGES, LOG, TIMEOUT, SEGMENTS, KDAT, CLEAR, NO_ADOPT };
+	enum { INIT = 1, TOOLKIT, HOOK, IMAGES, LOG, TIMEOUT, SEGMENTS, KDAT, CLEAR, NO_ADOPT, WAIT };
 	static const struct option known[] = {
 		{ "init-pid", 1, NULL, INIT }, { "toolkit", 1, NULL, TOOLKIT }, { "hook", 1, NULL, HOOK },
 		{ "images", 1, NULL, IMAGES }, { "log", 1, NULL, LOG },		{ "timeout-ms", 1, NULL, TIMEOUT },
 		{ "tcp-segments", 1, NULL, SEGMENTS }, { "kdat", 1, NULL, KDAT },
-		{ "clear", 0, NULL, CLEAR },	 { "no-adopt", 0, NULL, NO_ADOPT }, { NULL, 0, NULL, 0 },
+		{ "clear", 0, NULL, CLEAR },	 { "no-adopt", 0, NULL, NO_ADOPT }, { "wait", 0, NULL, WAIT },
+		{ NULL, 0, NULL, 0 },
 	};
 	static struct restore self = { .timeout_ms = 30000, .tcp_segments = TCP_IMAGE_SEGMENTS, .init = -1, .stdio = { -1, -1, -1 },
 				       .feeder = { .control = -1 } };
 	uint64_t number = 0;
 	int bad = 0;
+	bool ahead = false;
 	signal(SIGPIPE, SIG_IGN);
 	for (int kind; (kind = getopt_long(argc, argv, "", known, NULL)) != -1;) {
 		switch (kind) {
@@ -397,11 +423,14 @@ int main(int argc, char **argv)
 		case KDAT: self.kdat_path = optarg; break;
 		case CLEAR: self.clear = true; break;
 		case NO_ADOPT: self.waits = true; break;
+		case WAIT: ahead = true; break;
 		default: return usage();
 		}
 	}
 	if (bad || optind != argc || self.init_pid <= 1 || self.toolkit_path == NULL || self.hook_path == NULL ||
 	    self.images_path == NULL || self.log_path == NULL)
 		return usage();
+	if (ahead && !hears_go())
+		return 0;
 	return restore(&self);
 }

@@ -16,6 +16,8 @@
 #define BLOB_BYTES_MAX (8ull << 30)
 #define JOURNAL_BYTES_MAX (1ull << 30)
 #define MATERIALIZE_TIMEOUT_MS 25000
+#define PREPARE_TIMEOUT_MS 500
+#define PREPARE_BYTES_MAX (64ull << 20) /* copied at most; the primary may live, and waits for us meanwhile */
 
 static pthread_mutex_t output = PTHREAD_MUTEX_INITIALIZER; /* replies and events, each line whole */
 
@@ -109,13 +111,27 @@ static int do_commit(struct store *s, const struct line *line, struct line_write
 	return 0;
 }
 
+static int do_prepare(struct store *s, const struct line *line, struct epoch_error *e)
+{
+	char path[LINE_BYTES_MAX];
+	uint64_t lazy_from;
+	if (line_get_text(line, "images", path, sizeof path) != 0 || line_get_u64_or(line, "lazy-from", UINT64_MAX, &lazy_from) != 0)
+		return usage(e, "prepare images=DIR [lazy-from=BYTES]");
+	return store_prepare(s, path, lazy_from, PREPARE_BYTES_MAX, PREPARE_TIMEOUT_MS, e);
+}
+
 static int do_materialize(struct store *s, const struct line *line, struct line_writer *reply, struct epoch_error *e)
 {
 	char path[LINE_BYTES_MAX];
 	struct materialized result;
-	uint64_t lazy_from;
-	if (line_get_text(line, "images", path, sizeof path) != 0 || line_get_u64_or(line, "lazy-from", UINT64_MAX, &lazy_from) != 0)
-		return usage(e, "materialize images=DIR [lazy-from=BYTES]");
+	uint64_t lazy_from, prepared;
+	if (line_get_text(line, "images", path, sizeof path) != 0 || line_get_u64_or(line, "lazy-from", UINT64_MAX, &lazy_from) != 0 ||
+	    line_get_u64_or(line, "prepared", 0, &prepared) != 0)
+		return usage(e, "materialize images=DIR [lazy-from=BYTES] [prepared=1]");
+	if (prepared == 0)
+		store_unprepare(s); /* whoever asks may have emptied the directory */
+	else if (!store_is_prepared(s, path, lazy_from))
+		return epoch_fail(e, "unprepared", 0, "an epoch has come since");
 	if (store_materialize(s, path, lazy_from, MATERIALIZE_TIMEOUT_MS, &result, e) != 0)
 		return -1;
 	line_u64(reply, "epoch", s->committed.epoch);
@@ -151,6 +167,8 @@ static int handle(struct store *s, char *text, size_t length)
 		result = do_hello(s, &reply);
 	else if (strcmp(line.verb, "commit") == 0)
 		result = do_commit(s, &line, &reply, &e);
+	else if (strcmp(line.verb, "prepare") == 0)
+		result = do_prepare(s, &line, &e);
 	else if (strcmp(line.verb, "materialize") == 0)
 		result = do_materialize(s, &line, &reply, &e);
 	else if (strcmp(line.verb, "attach") == 0)
@@ -162,7 +180,7 @@ static int handle(struct store *s, char *text, size_t length)
 	else if (strcmp(line.verb, "quit") == 0)
 		result = more = 0;
 	else
-		result = usage(&e, "hello commit materialize attach discard status quit");
+		result = usage(&e, "hello commit prepare materialize attach discard status quit");
 	if (result != 0) {
 		send_fail(&e);
 		return 1;

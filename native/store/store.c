@@ -261,6 +261,7 @@ void store_close(struct store *s)
 		epoch_reader_close(s->journal[s->journal_first].reader);
 		s->journal_first = (s->journal_first + 1) % STORE_JOURNAL_MAX;
 	}
+	store_unprepare(s);
 	images_table_free(s->table);
 	pages_table_free(s->pages);
 	for (size_t i = 0; i < s->roots.count; i++) {
@@ -436,6 +437,7 @@ static int commit_opened(struct store *s, int fd, uint64_t epoch, const char *pa
 int store_commit(struct store *s, uint64_t epoch, const char *path, struct commit_result *out, struct epoch_error *e)
 {
 	memset(out, 0, sizeof *out);
+	store_unprepare(s);
 	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return epoch_fail(e, "io", errno, "%.150s cannot be opened", path);

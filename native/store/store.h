@@ -53,6 +53,10 @@ struct store_roots {
 	struct tracked *tracked[FILES_ROOTS_MAX]; /* opened when first needed; the applier's */
 };
 
+struct materialized {
+	uint64_t files, image_bytes, lazy_pages;
+};
+
 struct store {
 	struct store_options options;
 	int dirfd, journalfd;
@@ -62,6 +66,9 @@ struct store {
 	struct images_table *table;
 	struct pages_table *pages;
 	uint64_t next_number;
+	char *prepared; /* directory that store_prepare() has filled, from what is committed now; NULL: none */
+	uint64_t prepared_lazy_from;
+	struct materialized prepared_as;
 	/* the applier's */
 	struct store_state state;
 	/* shared, under `lock` */
@@ -91,14 +98,20 @@ int store_commit(struct store *s, uint64_t epoch, const char *path, struct commi
 /* A container root to apply files to; 0 takes it away. 1: everything committed is void, a full epoch is needed. */
 int store_attach(struct store *s, uint64_t root_pid, struct epoch_error *e);
 
-struct materialized {
-	uint64_t files, image_bytes, lazy_pages;
-};
 /*
  * Waits until all is applied, checks every image and gives hard links (or copies) of them in a directory. `lazy_from`: from so many
  * bytes of memory on it is left out, for native/feed to give later.
  */
 int store_materialize(struct store *s, const char *images, uint64_t lazy_from, int timeout_ms, struct materialized *out, struct epoch_error *e);
+
+/*
+ * Fills a directory ahead of a takeover that may not come: what is committed stays as it is, and more may be committed, which makes
+ * this void. 0, or -1: it is not worth it (more than `copy_bytes_max` would be copied), or it cannot be done now.
+ */
+int store_prepare(struct store *s, const char *images, uint64_t lazy_from, uint64_t copy_bytes_max, int timeout_ms, struct epoch_error *e);
+/* Whether the directory holds what is committed, so filled. */
+bool store_is_prepared(const struct store *s, const char *images, uint64_t lazy_from);
+void store_unprepare(struct store *s);
 
 /* Forgets everything but the generation. */
 int store_discard(struct store *s, struct epoch_error *e);

@@ -15,6 +15,7 @@
 /* With the applier stopped. Keeps the generation (a floor that only rises), the place in the journal, and paths.K. */
 static int forget(struct store *s, int paths_too, struct epoch_error *e)
 {
+	store_unprepare(s);
 	struct store_state fresh = {.generation = s->committed.generation, .applied = s->next_number - 1};
 	fresh.root_pid = paths_too ? 0 : s->state.root_pid;
 	fresh.root_start = paths_too ? 0 : s->state.root_start;
@@ -57,6 +58,7 @@ int store_attach(struct store *s, uint64_t root_pid, struct epoch_error *e)
 	int result = 0;
 	if (root_pid != 0 && start == 0)
 		return epoch_fail(e, "root", ESRCH, "there is no process %llu", (unsigned long long)root_pid);
+	store_unprepare(s);
 	applier_stop(s);
 	/* Files that an earlier container was given are not in this one. */
 	int another = root_pid != 0 && s->state.root_pid != 0 && (root_pid != s->state.root_pid || start != s->state.root_start);
@@ -206,6 +208,46 @@ static int drop_staged(struct store *s, struct epoch_error *e)
 	return applier_start(s, result == 0 ? e : &restart) != 0 ? -1 : result;
 }
 
+/* Everything of the committed epoch, checked on the way. */
+static int give_all(struct store *s, const char *images, uint64_t lazy_from, struct materialized *out, struct epoch_error *e)
+{
+	return check_images(s, e) != 0 || give_images(s, images, e) != 0 || give_pages(s, images, lazy_from, &out->lazy_pages, e) != 0 ? -1 : 0;
+}
+
+bool store_is_prepared(const struct store *s, const char *images, uint64_t lazy_from)
+{
+	return s->prepared != NULL && strcmp(s->prepared, images) == 0 && s->prepared_lazy_from == lazy_from;
+}
+
+void store_unprepare(struct store *s)
+{
+	free(s->prepared);
+	s->prepared = NULL;
+}
+
+static uint64_t bytes_to_copy(const struct store *s, uint64_t lazy_from)
+{
+	uint64_t bytes = pages_table_pages(s->pages) * PAGE_BYTES;
+	return bytes >= lazy_from ? 0 : bytes;
+}
+
+int store_prepare(struct store *s, const char *images, uint64_t lazy_from, uint64_t copy_bytes_max, int timeout_ms, struct epoch_error *e)
+{
+	store_unprepare(s);
+	if (s->committed.epoch == 0)
+		return epoch_fail(e, "order", 0, "no epoch is committed");
+	if (bytes_to_copy(s, lazy_from) > copy_bytes_max)
+		return epoch_fail(e, "order", 0, "too much memory to be copied for nothing");
+	if (applier_finish(s, timeout_ms) != 0 || s->journal_count > 0)
+		return not_applied(s, e);
+	/* The journal is empty and only this thread fills it, as in store_materialize(). */
+	if (give_all(s, images, lazy_from, &s->prepared_as, e) != 0)
+		return -1;
+	s->prepared = strdup(images);
+	s->prepared_lazy_from = lazy_from;
+	return s->prepared != NULL ? 0 : epoch_fail(e, "space", ENOMEM, "no memory");
+}
+
 int store_materialize(struct store *s, const char *images, uint64_t lazy_from, int timeout_ms, struct materialized *out, struct epoch_error *e)
 {
 	if (s->committed.epoch == 0)
@@ -215,8 +257,11 @@ int store_materialize(struct store *s, const char *images, uint64_t lazy_from, i
 	if (s->journal_count > 0 && drop_staged(s, e) != 0)
 		return -1;
 	/* The journal is empty and only this thread fills it: what is the applier's is ours until the next commit. */
-	if (check_images(s, e) != 0 || give_images(s, images, e) != 0 || give_pages(s, images, lazy_from, &out->lazy_pages, e) != 0)
+	if (store_is_prepared(s, images, lazy_from))
+		*out = s->prepared_as;
+	else if (give_all(s, images, lazy_from, out, e) != 0)
 		return -1;
+	store_unprepare(s); /* it is used, and changed by the restore */
 	/* The application runs on from here, in these files: nothing that comes later can be built upon them. */
 	struct store_state after = s->committed;
 	after.applied = s->state.applied;

@@ -30,15 +30,25 @@ export function ftlogOf(nativeDir: string): (...args: (string | number)[]) => Pr
     const options = { timeout: limits.logCommandTimeoutMs };
     await run(join(nativeDir, "bin/ftlog"), args.map(String), options).catch((cause) => {
       const said = cause as { stderr?: string; stdout?: string; code?: number };
-      const known = ENDS[said.code ?? 0];
       const text = said.stderr?.trim() || said.stdout?.trim().split("\n")[0] || String(cause);
-      throw new FtError({
-        code: known?.code ?? "LOG_FAILED",
-        subject: String(args[1]),
-        message: `ftlog ${args[0]}: ${text}`,
-        ...(known === undefined ? {} : { hint: known.hint }),
-        cause,
-      });
+      throw logFailure(String(args[0]), String(args[1]), said.code, text, cause);
     });
   };
+}
+
+export function logFailure(
+  verb: string,
+  log: string,
+  exitCode: number | undefined,
+  text: string,
+  cause?: unknown,
+): FtError {
+  const known = ENDS[exitCode ?? 0];
+  return new FtError({
+    code: known?.code ?? "LOG_FAILED",
+    subject: log,
+    message: `ftlog ${verb}: ${text}`,
+    ...(known === undefined ? {} : { hint: known.hint }),
+    cause,
+  });
 }

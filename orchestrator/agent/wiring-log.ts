@@ -1,15 +1,15 @@
 /** Binds the pair's event log to its file, ftlog and ftlive. */
-import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { chmod, mkdir, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { createInterface, type Interface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
+import { WaitingProgram } from "../../criu/waiting-program.js";
 import { FtError } from "../errors/error.js";
 import { limits } from "../limits.js";
 import { LineFields, parseLine } from "../network/line-client.js";
-import type { LogControl, ReplayOutcome } from "../pair/ports.js";
-import { ftlogOf, SAME_BUILD } from "./ftlog.js";
+import type { Application, LogControl, ReplayOutcome } from "../pair/ports.js";
+import type { PairRecord } from "../pair/record.js";
+import { ftlogOf, logFailure, SAME_BUILD } from "./ftlog.js";
 import type { AgentShared } from "./main.js";
 import { pairPaths } from "./paths.js";
 
@@ -27,17 +27,19 @@ const RECORD = 1;
 /** Of native/log/format.h. */
 const LOG_VERSION = 2;
 
-interface Broker {
-  child: ChildProcess;
-  /** Resolves when it is gone, and with it the name that it listens under: the next one wants the same. */
-  gone: Promise<void>;
-  lines: AsyncIterator<string>;
+/** Started ahead, for a replay from this epoch: ftlive, and ftlog that checks and then arms. */
+interface Prepared {
+  epoch: number;
+  broker: WaitingProgram;
+  armer: WaitingProgram;
 }
 
 export function logControl(shared: AgentShared): LogControl {
   const { config } = shared;
   const program = (name: string) => join(config.nativeDir, "bin", name);
-  const brokers = new Map<string, Broker>();
+  /** Those that hand over connections, once armed. */
+  const brokers = new Map<string, WaitingProgram>();
+  const prepared = new Map<string, Prepared>();
   const ftlog = ftlogOf(config.nativeDir);
   const make: LogControl["make"] = async (record) => {
     const { logFolder, log } = pairPaths(config.runDir, record.id);
@@ -48,16 +50,52 @@ export function logControl(shared: AgentShared): LogControl {
     await chmod(fresh, 0o666);
     await rename(fresh, log);
   };
-  const leaving = new Map<string, Promise<void>>();
+  /** Resolves when the last one is gone, and with it the name that it listened under: the next one wants the same. */
+  const leaving = new Map<string, Promise<unknown>>();
   const disarm: LogControl["disarm"] = (record) => {
     const broker = brokers.get(record.id);
     if (broker === undefined) return;
-    broker.child.kill("SIGKILL");
+    broker.end();
     brokers.delete(record.id);
-    leaving.set(record.id, broker.gone);
+    leaving.set(record.id, broker.outcome());
+  };
+  const startBroker = (record: PairRecord, app: Application, epoch: number) =>
+    new WaitingProgram(program("ftlive"), [
+      ...["--pid", app.initPid, "--name", LIVE_NAME, "--epoch", epoch, "--wait"],
+      ...["--frames", pairPaths(config.runDir, record.id).frames],
+      ...["--timeout-ms", limits.replayTimeoutMs],
+    ]);
+  const startArmer = (record: PairRecord) =>
+    new WaitingProgram(
+      program("ftlog"),
+      ["arm", pairPaths(config.runDir, record.id).log, join(config.nativeDir, "lib/libftrec.so")],
+      { errors: "kept" },
+    );
+  const unprepare = (pair: string) => {
+    prepared.get(pair)?.broker.end();
+    prepared.get(pair)?.armer.end();
+    prepared.delete(pair);
+  };
+  /** For this epoch, and still there; the other one is ended. */
+  const takePrepared = (record: PairRecord, epoch: number) => {
+    const found = prepared.get(record.id);
+    const fits = found?.epoch === epoch ? found : undefined;
+    if (fits) prepared.delete(record.id);
+    else unprepare(record.id);
+    return {
+      broker: fits?.broker.lives ? fits.broker : undefined,
+      armer: fits?.armer.lives ? fits.armer : undefined,
+    };
   };
   return {
     make,
+    async prepare(record, app, epoch) {
+      unprepare(record.id);
+      const broker = startBroker(record, app, epoch);
+      await yieldToNews();
+      prepared.set(record.id, { epoch, broker, armer: startArmer(record) });
+    },
+    unprepare: (record) => unprepare(record.id),
     async recorded(record) {
       const header = await readAt(pairPaths(config.runDir, record.id).log, 0, HEADER.bytes);
       const word = (at: number) => header.readUInt32LE(at);
@@ -81,38 +119,30 @@ export function logControl(shared: AgentShared): LogControl {
       await rm(frames, { force: true });
     },
     async arm(record, app, epoch, paced) {
-      const { dir, log, frames } = pairPaths(config.runDir, record.id);
+      const { dir, log } = pairPaths(config.runDir, record.id);
       disarm(record);
       const late = sleep(limits.handoverTimeoutMs, undefined, { ref: false });
       await Promise.race([leaving.get(record.id), late]);
-      const args = [
-        ...["--pid", app.initPid, "--name", LIVE_NAME, "--frames", frames, "--epoch", epoch],
-        ...["--timeout-ms", limits.replayTimeoutMs],
-      ];
-      const child = spawn(program("ftlive"), args.map(String), {
-        stdio: ["ignore", "pipe", "inherit"],
-      });
-      const reader: Interface = createInterface({ input: child.stdout! });
-      const gone = new Promise<void>((resolve) => {
-        child.once("exit", () => resolve());
-        child.once("error", () => resolve());
-      });
-      const broker = { child, gone, lines: reader[Symbol.asyncIterator]() };
-      child.once("error", () => reader.close());
-      const first = await nextLine(broker, limits.handoverTimeoutMs);
+      const ahead = takePrepared(record, epoch);
+      const broker = ahead.broker ?? startBroker(record, app, epoch);
+      const armer = ahead.armer ?? startArmer(record);
+      broker.tell("go");
+      const first = await broker.next(limits.handoverTimeoutMs);
       if (first === "ready") {
         brokers.set(record.id, broker);
         try {
           await asShipped(log, join(dir, `lanes-${epoch}`));
           await chmod(log, 0o666);
-          await ftlog("check", log, join(config.nativeDir, "lib/libftrec.so"));
-          await ftlog("mode", log, "replay", "record", ...(paced ? ["paced"] : []));
+          armer.tell(paced ? "go paced" : "go");
+          await armed(log, armer);
         } catch (error) {
+          armer.end();
           disarm(record);
           throw error;
         }
         return true;
       }
+      armer.end();
       const line = first === undefined ? undefined : parseLine(first);
       if (line?.values.get("code") === "uncovered") {
         // What is restored maps the file; there is nothing in it that it may go by.
@@ -131,7 +161,7 @@ export function logControl(shared: AgentShared): LogControl {
     async connections(record) {
       const broker = brokers.get(record.id);
       brokers.delete(record.id);
-      const last = broker && (await nextLine(broker, limits.handoverTimeoutMs));
+      const last = await broker?.next(limits.handoverTimeoutMs);
       const line = last === undefined ? undefined : parseLine(last);
       if (line?.kind !== "ok") throw brokerFailed(record.name, last);
       const fields = new LineFields(record.name, line.values);
@@ -179,15 +209,17 @@ async function readAt(path: string, at: number, bytes: number): Promise<Buffer> 
   }
 }
 
-async function nextLine({ child, lines }: Broker, timeoutMs: number): Promise<string | undefined> {
-  const timer = setTimeout(() => child.kill("SIGKILL"), timeoutMs);
-  try {
-    const { value, done } = await lines.next();
-    return done ? undefined : value;
-  } finally {
-    clearTimeout(timer);
-  }
+/** What is left of the log is whole, and the next process that is restored replays it. */
+async function armed(log: string, armer: WaitingProgram): Promise<void> {
+  const said = await armer.next(limits.logCommandTimeoutMs);
+  if (said === "armed") return;
+  armer.end();
+  const { code, errors } = await armer.outcome();
+  throw logFailure("arm", log, code, errors.trim() || said || "it ended without a word");
 }
+
+/** To start a program holds up everything else here. */
+const yieldToNews = () => new Promise((resolve) => setImmediate(resolve));
 
 function brokerFailed(name: string, said: string | undefined): FtError {
   return new FtError({

@@ -2,8 +2,9 @@
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Checkpointer } from "../../criu/checkpointer.js";
-import { memoryIsThere, memoryLoss, restore } from "../../criu/restorer.js";
+import { memoryIsThere, memoryLoss, restore, waitingRestore } from "../../criu/restorer.js";
 import { CheckpointStore } from "../../criu/store.js";
+import type { WaitingProgram } from "../../criu/waiting-program.js";
 import type { ResolvedPolicy } from "../../policies/resolve.js";
 import { captureRoots, formatRoots } from "../docker/capture-roots.js";
 import { cpuTimePath } from "../docker/container-process.js";
@@ -38,6 +39,27 @@ import { logControl } from "./wiring-log.js";
 
 export function pairParts(shared: AgentShared): PairParts {
   const { config } = shared;
+  const waiting = new Map<string, { only: string | undefined; program: WaitingProgram }>();
+  const unprepareRestore = (pair: string) => {
+    waiting.get(pair)?.program.end();
+    waiting.delete(pair);
+  };
+  const restoreOptions = (record: PairRecord, app: Application, only?: "keep" | "clear") => {
+    const paths = pairPaths(config.runDir, record.id);
+    return {
+      program: join(config.nativeDir, "bin/ftrestore"),
+      initPid: app.initPid,
+      toolkit: config.toolkitDir,
+      hook: join(config.nativeDir, "lib/libfthook.so"),
+      images: paths.images,
+      log: paths.restoreLog,
+      subject: `container ${record.name}`,
+      timeoutMs: limits.restoreTimeoutMs,
+      tcpSegments: WIDE_WINDOW_SEGMENTS,
+      ...(only === undefined ? {} : { only }),
+      kdat: join(config.runDir, "kdat"),
+    };
+  };
   return {
     container: containerControl(dockerWiring(shared)),
     log: logControl(shared),
@@ -48,21 +70,19 @@ export function pairParts(shared: AgentShared): PairParts {
     memoryIsThere: (app, waitMs) => memoryIsThere(config.nativeDir, app.initPid, waitMs),
     memoryLoss: (record) => memoryLoss(pairPaths(config.runDir, record.id).feed),
     forget: (pair) => rm(pairPaths(config.runDir, pair).dir, { recursive: true, force: true }),
+    prepareRestore(record, app, only) {
+      unprepareRestore(record.id);
+      waiting.set(record.id, { only, program: waitingRestore(restoreOptions(record, app, only)) });
+    },
+    unprepareRestore: (record) => unprepareRestore(record.id),
     async restore(record, app, imagesDir, only) {
-      const paths = pairPaths(config.runDir, record.id);
-      return restore({
-        program: join(config.nativeDir, "bin/ftrestore"),
-        initPid: app.initPid,
-        toolkit: config.toolkitDir,
-        hook: join(config.nativeDir, "lib/libfthook.so"),
-        images: imagesDir,
-        log: paths.restoreLog,
-        subject: `container ${record.name}`,
-        timeoutMs: limits.restoreTimeoutMs,
-        tcpSegments: WIDE_WINDOW_SEGMENTS,
-        ...(only === undefined ? {} : { only }),
-        kdat: join(config.runDir, "kdat"),
-      });
+      const options = { ...restoreOptions(record, app, only), images: imagesDir };
+      const ahead = waiting.get(record.id);
+      const fits = ahead?.only === only && ahead?.program.lives;
+      const here = imagesDir === pairPaths(config.runDir, record.id).images;
+      if (only === "clear" || !ahead || !fits || !here) return restore(options);
+      waiting.delete(record.id);
+      return restore(options, ahead.program);
     },
   };
 }
@@ -314,6 +334,12 @@ async function openStore(
     subject: `standby of ${record.name}`,
     onGone,
   });
+  let prepared: boolean | undefined;
+  const lazyFromOf = (whole: boolean) => (whole ? undefined : lazyFrom(config.restore));
+  const emptyImages = async () => {
+    await rm(paths.images, { recursive: true, force: true });
+    await mkdir(paths.images, { recursive: true, mode: 0o700 });
+  };
   return {
     get epoch() {
       return store.epoch;
@@ -322,13 +348,26 @@ async function openStore(
       return store.generation;
     },
     commit: (epoch, _generation, path) => store.commit({ epoch, path }),
-    async materialize(whole) {
+    async prepare(whole) {
+      prepared = undefined;
+      await emptyImages();
+      await store.prepare(paths.images, lazyFromOf(whole));
+      prepared = whole;
+    },
+    async unprepare() {
+      prepared = undefined;
       await rm(paths.images, { recursive: true, force: true });
-      await mkdir(paths.images, { recursive: true, mode: 0o700 });
-      const { epoch, generation } = await store.materialize(
-        paths.images,
-        whole ? undefined : lazyFrom(config.restore),
-      );
+    },
+    async materialize(whole) {
+      const isPrepared = prepared === whole;
+      prepared = undefined;
+      const given = isPrepared
+        ? // An epoch may have come since.
+          await store.materialize(paths.images, lazyFromOf(whole), true).catch(() => undefined)
+        : undefined;
+      if (given) return { ...given, imagesDir: paths.images };
+      await emptyImages();
+      const { epoch, generation } = await store.materialize(paths.images, lazyFromOf(whole));
       return { epoch, generation, imagesDir: paths.images };
     },
     async discard() {

@@ -34,6 +34,7 @@ import type {
   PeerStatus,
   StoreControl,
 } from "./ports.js";
+import { forgetPreparation } from "./prepare.js";
 import type { PairRecord, PairRecords } from "./record.js";
 import { discardUnshipped, onShipNews } from "./recording.js";
 import { executeStep } from "./steps.js";
@@ -93,6 +94,8 @@ export class Pair {
   reprotectNotBeforeMs = Number.NEGATIVE_INFINITY;
   protectedSince: string | undefined;
   takeover: PairView["takeover"];
+  /** What a takeover needs is being made ready, or is (prepare.ts). */
+  preparing: Promise<void> | undefined;
   lastError: FtError | undefined;
   beatSilentAtMs: number | undefined;
   lastCommitAtMs: number | undefined;
@@ -390,8 +393,16 @@ export class Pair {
       this.event("peer-silent", "warning", `${this.record.peer} sends no heartbeat`);
     } else {
       this.event("peer-alive", "info", `${this.record.peer} is heard again`);
+      if (this.preparing) this.forgetPreparation();
       void this.refreshPeer();
     }
+  }
+
+  /** A silence that came to nothing. */
+  private forgetPreparation(): void {
+    this.exclusively(() => forgetPreparation(this)).catch((error: unknown) =>
+      this.log.warn({ err: error }, "what was prepared for a takeover stays"),
+    );
   }
 
   private onPeerFlags(flags: Extract<GateNews, { kind: "peerFlags" }>): void {

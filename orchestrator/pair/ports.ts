@@ -103,6 +103,10 @@ export interface StoreControl {
     generation: number,
     path: string,
   ): Promise<{ bytes: number; commitMs: number }>;
+  /** As materialize(), ahead of a takeover that may not come; void as soon as an epoch is committed. Fails if it would take long. */
+  prepare(whole: boolean): Promise<void>;
+  /** It is not needed. */
+  unprepare(): Promise<void>;
   /** `whole`: none of the memory may come after the restore. */
   materialize(whole: boolean): Promise<{ epoch: number; imagesDir: string; generation: number }>;
   discard(): Promise<void>;
@@ -159,6 +163,10 @@ export interface LogControl {
    * @param paced  the recorded intervals between calls are enforced
    */
   arm(record: PairRecord, app: Application, epoch: number, paced: boolean): Promise<boolean>;
+  /** Starts what arm() needs, ahead of a takeover that may not come. */
+  prepare(record: PairRecord, app: Application, epoch: number): Promise<void>;
+  /** It is not needed. */
+  unprepare(record: PairRecord): void;
   /** Of the replay that was armed; undefined while it runs. */
   outcome(record: PairRecord): Promise<ReplayOutcome | undefined>;
   /** What became of the connections; throws if they could not be handed over. */
@@ -192,6 +200,10 @@ export interface PairParts {
     imagesDir: string,
     only?: "keep" | "clear",
   ): Promise<RestoreResult>;
+  /** Starts what restore() needs with the same `only`, ahead of a takeover that may not come. */
+  prepareRestore(record: PairRecord, app: Application, only?: "keep"): void;
+  /** It is not needed. */
+  unprepareRestore(record: PairRecord): void;
   /** Whether nothing of a restored application's memory is missing; waits for it so long. */
   memoryIsThere(app: Application, waitMs: number): Promise<boolean>;
   /** Why memory that was missing did not come; undefined: it did, or still comes. */

@@ -4,7 +4,8 @@ import { limits } from "../limits.js";
 import { resumeTakeover } from "./adopt.js";
 import { handOver } from "./handover.js";
 import type { Pair } from "./pair.js";
-import type { PairStep, TakeoverReason } from "./plan.js";
+import { mayNotTakeOver, type PairStep, policyAsWitness, type TakeoverReason } from "./plan.js";
+import { forgetPreparation, prepareTakeover } from "./prepare.js";
 import { coldStart, restartApplication, startEpochs, stopEpochs } from "./primary.js";
 import { ship } from "./recording.js";
 import { openStore } from "./standby.js";
@@ -131,10 +132,21 @@ async function insistOnTakeover(pair: Pair, reason: TakeoverReason): Promise<voi
 /** The peer's gate is silent. If its agent answers, the host lives and its gate is being restarted. */
 async function askPeer(pair: Pair): Promise<void> {
   pair.peerAgent = "asked";
+  let answered = false;
+  // One that lives answers sooner. To start programs holds up this process, and must not make it deaf to the answer.
+  const preparing = pair.host.clock.sleep(limits.prepareAfterMs).then(() => {
+    const waits = !answered && (pair.state === "warm" || pair.state === "awaitingOperator");
+    if (waits && mayNotTakeOver(pair.sight(), policyAsWitness) === undefined) {
+      void prepareTakeover(pair);
+    }
+  });
   try {
     await pair.peer.ping(limits.askPeerTimeoutMs);
+    answered = true;
     pair.peerAgent = "answers";
     setTimeout(() => pair.askAgain(), limits.peerStatusIntervalMs);
+    await preparing;
+    await forgetPreparation(pair);
   } catch {
     pair.peerAgent = "silent";
   }

@@ -4,6 +4,7 @@ import { FtError } from "../errors/error.js";
 import { limits } from "../limits.js";
 import type { Pair } from "./pair.js";
 import type { ReplayOutcome } from "./ports.js";
+import { forgetPreparation, prepareTakeover } from "./prepare.js";
 import { takeOver } from "./takeover.js";
 
 const REPORTS: Record<string, ReplayOutcome> = {
@@ -35,6 +36,8 @@ function standby(policy: { pacing?: string; onDivergence: string }, ...words: st
     policy: { mode: "hybrid", detection: { heartbeatMs: 30, missLimit: 3 }, ...policy },
     app: { initPid: 1, pid: 0 },
     store: {
+      prepare: note("prepare images"),
+      unprepare: note("forget images"),
       materialize: note("materialize", { epoch: 5, imagesDir: "images" }),
       discard: note("discard"),
       stop: note("stop"),
@@ -59,11 +62,15 @@ function standby(policy: { pacing?: string; onDivergence: string }, ...words: st
           adopt: async (app: object, pid: number) => ({ ...app, pid }),
           configureInterface: note("interface"),
         },
+        prepareRestore: () => calls.push("prepare restore"),
+        unprepareRestore: () => calls.push("end restore"),
         restore: async (_record: unknown, _app: unknown, _dir: string, only?: string) => {
           calls.push(`restore ${only ?? "to run"}`);
           return { pid: 7, restoreMs: 1, lazyBytes: 0, criuMs: 0 };
         },
         log: {
+          prepare: note("prepare log"),
+          unprepare: () => calls.push("end log"),
           arm: async (_record: unknown, _app: unknown, _epoch: number, paced: boolean) => {
             calls.push(paced ? "arm paced" : "arm");
             if (words[0]?.startsWith("LOG_") || words[0]?.startsWith("RECORDER_")) {
@@ -82,7 +89,7 @@ function standby(policy: { pacing?: string; onDivergence: string }, ...words: st
         },
       },
     },
-    log: { warn: () => {} },
+    log: { warn: () => {}, info: () => {} },
   };
   const run = () => takeOver(fake as unknown as Pair, "host-lost");
   const armed = () => calls.filter((call) => call.startsWith("arm"));
@@ -112,7 +119,7 @@ describe("a replay that fails", () => {
     const { run, armed, calls, fake } = standby({ onDivergence: "stop" }, "diverged");
     await expect(run()).rejects.toMatchObject({ code: "REPLAY_FAILED" } satisfies Partial<FtError>);
     expect(armed()).toHaveLength(limits.replayAttemptsMax);
-    expect(calls.slice(-2)).toEqual(["disarm", "enter failed"]);
+    expect(calls.slice(-4)).toEqual(["disarm", "enter failed", "end restore", "end log"]);
     expect(calls).not.toContain("restore to run");
     expect(fake.app.pid).toBe(0);
   });
@@ -176,5 +183,48 @@ describe("a replay that fails", () => {
     const { run, armed } = standby({ onDivergence: "retry" }, "corrupt");
     await expect(run()).rejects.toMatchObject({ code: "REPLAY_FAILED" });
     expect(armed()).toHaveLength(1);
+  });
+});
+
+describe("what a takeover needs", () => {
+  it("is made ready once, though the peer was asked and the takeover came after it", async () => {
+    const { run, calls, fake } = standby({ onDivergence: "stop" }, "replayed");
+    await prepareTakeover(fake as unknown as Pair);
+    await run();
+    expect(calls.filter((call) => call.startsWith("prepare"))).toEqual([
+      "prepare images",
+      "prepare restore",
+      "prepare log",
+    ]);
+    expect(calls.indexOf("prepare log")).toBeLessThan(calls.indexOf("save"));
+    expect(calls).not.toContain("forget images");
+    expect((fake as unknown as Pair).preparing).toBeUndefined();
+  });
+
+  it("is thrown away if the peer answers", async () => {
+    const { fake, calls } = standby({ onDivergence: "stop" });
+    await prepareTakeover(fake as unknown as Pair);
+    await forgetPreparation(fake as unknown as Pair);
+    expect(calls.slice(-3)).toEqual(["end restore", "end log", "forget images"]);
+    expect((fake as unknown as Pair).preparing).toBeUndefined();
+  });
+
+  it("is had without, if it cannot be made ready", async () => {
+    const { fake, run, events } = standby({ onDivergence: "stop" }, "replayed");
+    fake.store.prepare = async () => {
+      throw new Error("an epoch is being applied");
+    };
+    await run();
+    expect(events).toEqual(["takeover-done"]);
+  });
+
+  it("is a container in which nothing is left: cleared if an earlier takeover was here", async () => {
+    const first = standby({ onDivergence: "stop" }, "replayed");
+    await first.run();
+    expect(first.calls).not.toContain("restore clear");
+    const resumed = standby({ onDivergence: "stop" }, "replayed");
+    Object.assign(resumed.fake.record, { phase: "takingOver" });
+    await resumed.run();
+    expect(resumed.calls).toContain("restore clear");
   });
 });

@@ -27,6 +27,7 @@ import { watchFill } from "./filling.js";
 import type { Pair } from "./pair.js";
 import type { TakeoverReason } from "./plan.js";
 import type { ReplayOutcome } from "./ports.js";
+import { endPreparation, prepareTakeover } from "./prepare.js";
 import { isHybrid } from "./recording.js";
 import { Timeline } from "./timeline.js";
 
@@ -44,6 +45,8 @@ interface Takeover {
   lazyBytes: number;
   /** Mode hybrid: there is a log that leads from the epoch. */
   armed: boolean;
+  /** An earlier one may have left something in the container. */
+  resumed: boolean;
   /** Replays that were armed. */
   attempts: number;
   replay: NonNullable<Pair["takeover"]>["replay"] | undefined;
@@ -59,7 +62,7 @@ const PHASES: Phase[] = [
   { point: "takeover.begin", run: begin },
   { point: "takeover.fence", run: fence },
   { point: "takeover.claim", run: (t) => t.pair.requireGate().announce() },
-  { point: "takeover.materialize", run: (t) => materialize(t, isHybrid(t.pair)) },
+  { point: "takeover.materialize", run: (t) => materialize(t, isHybrid(t.pair) && t.resumed) },
   { point: "takeover.arm", run: arm },
   { point: "takeover.restore", run: restore },
   { point: "takeover.replay", run: replay },
@@ -92,6 +95,7 @@ export async function takeOver(
     restoredPid: 0,
     lazyBytes: 0,
     armed: false,
+    resumed: pair.record.phase === "takingOver",
     attempts: 0,
     replay: undefined,
     timeline: new Timeline(pair.host.clock, nowMs),
@@ -112,6 +116,8 @@ export async function takeOver(
     pair.lastError = asFtError(error, pair.record.name);
     pair.enter("failed", `takeover failed: ${pair.lastError.message}`);
     throw error;
+  } finally {
+    await endPreparation(pair);
   }
 }
 
@@ -119,12 +125,16 @@ async function begin({ pair }: Takeover): Promise<void> {
   await pair.stopAccepting();
 }
 
+/** What was not prepared while the peer was asked is prepared while the disk writes. */
 async function fence({ pair, generation }: Takeover): Promise<void> {
-  await pair.save({ role: "primary", generation, phase: "takingOver" });
+  await Promise.all([
+    pair.save({ role: "primary", generation, phase: "takingOver" }),
+    prepareTakeover(pair),
+  ]);
   await pair.requireGate().mode("takeover", generation);
 }
 
-/** A replay compares what it does with what was; it waits for nobody, so that its memory is there from the start. */
+/** `whole`: for a replay that is made again, as whoever still gives memory to the one before must not be waited for. */
 async function materialize(takeover: Takeover, whole: boolean): Promise<void> {
   const { pair } = takeover;
   if (!pair.store) {
@@ -184,7 +194,9 @@ function inFull(error: unknown): string {
 async function arm(takeover: Takeover): Promise<void> {
   const { pair, epoch } = takeover;
   if (!isHybrid(pair) || !pair.app || pair.app.pid > 0) return;
-  await pair.host.parts.restore(pair.record, pair.app, takeover.imagesDir, "clear");
+  if (takeover.attempts > 0 || takeover.resumed) {
+    await pair.host.parts.restore(pair.record, pair.app, takeover.imagesDir, "clear");
+  }
   takeover.attempts += 1;
   const paced = isPaced(pair.policy, takeover.attempts);
   try {

@@ -3,7 +3,7 @@ import type { Clock } from "../clock.js";
 
 export interface TimelineStep {
   name: string;
-  /** From the beginning of the takeover; below 0: prepared while the peer was still being asked. */
+  /** From the beginning of the takeover, which is when nobody has answered. */
   atMs: number;
   ms: number;
 }

@@ -524,6 +524,37 @@ TEST(files_sent_ahead_do_not_overtake_the_memory)
 	CHECK(good);
 }
 
+/* Ahead of a takeover that does not come: nothing changes, and the next epoch makes it void. */
+TEST(what_is_prepared_is_used_until_more_is_committed)
+{
+	char path[200], images[200];
+	struct epoch_error e = {.code = ""};
+	struct materialized plain = {0}, m = {0};
+	world_make(&w);
+	struct store *s = open_store(&w, &e);
+	snprintf(images, sizeof images, "%s/given", base);
+	int good = store_prepare(s, images, UINT64_MAX, 1 << 30, 20000, &e) != 0 && !store_is_prepared(s, images, UINT64_MAX);
+	make_blob(&w, 1, path);
+	good = good && commit(s, 1, path, &e) == 0 && store_prepare(s, images, UINT64_MAX, 1 << 30, 20000, &e) == 0;
+	good = good && store_is_prepared(s, images, UINT64_MAX) && !store_is_prepared(s, images, 0) && !store_is_prepared(s, base, UINT64_MAX);
+	make_blob(&w, 0, path);
+	good = good && commit(s, 2, path, &e) == 0 && is_at(&w, s, 2) && !store_is_prepared(s, images, UINT64_MAX);
+	good = good && store_prepare(s, images, UINT64_MAX, 0, 20000, &e) != 0 && !store_is_prepared(s, images, UINT64_MAX);
+	good = good && store_prepare(s, images, UINT64_MAX, 1 << 30, 20000, &e) == 0 && is_at(&w, s, 2);
+	good = good && !s->committed.need_images && store_materialize(s, images, UINT64_MAX, 20000, &m, &e) == 0 && is_at(&w, s, 2);
+	good = good && s->committed.need_images && !store_is_prepared(s, images, UINT64_MAX);
+	/* The same as without. */
+	snprintf(path, sizeof path, "%s/plain", base);
+	good = good && store_materialize(s, path, UINT64_MAX, 20000, &plain, &e) == 0 && plain.image_bytes == m.image_bytes;
+	char command[500];
+	snprintf(command, sizeof command, "diff -r %s %s", images, path);
+	good = good && system(command) == 0;
+	printf("  %s %s\n", e.code, e.detail);
+	store_close(s);
+	world_end(&w);
+	CHECK(good);
+}
+
 TEST(another_container_needs_everything)
 {
 	char path[200], container[200];
@@ -608,6 +639,7 @@ int main(void)
 	RUN(chains_are_kept);
 	RUN(broken_blobs_change_nothing);
 	RUN(files_sent_ahead_do_not_overtake_the_memory);
+	RUN(what_is_prepared_is_used_until_more_is_committed);
 	RUN(another_container_needs_everything);
 	RUN(a_full_disk_leaves_the_old_epoch);
 	RUN(killed_at_every_fault_point);

@@ -109,6 +109,7 @@ function describe(pair: PairView, paint: Paint, nowMs: number): string {
     ["Service", `${pair.address}, mode ${pair.mode}, policy ${pair.policy}`],
     ["Identity", `pair ${pair.id}, generation ${pair.generation}, image ${pair.image}`],
     ["Last takeover", takeover(pair.takeover)],
+    ["Takeover steps", pair.takeover?.steps && takeoverSteps(pair.takeover.steps)],
     ["Last error", lastError(pair)],
   ];
   const lines = facts
@@ -169,6 +170,12 @@ function takeover(last: PairView["takeover"]): string {
     ? `, ${bytes(lazyBytes)} of memory ${fillMs === undefined ? "still coming" : `came within ${milliseconds(fillMs)}`}`
     : "";
   return `${at} from epoch ${epoch}: detected in ${milliseconds(detectionMs)}, restored in ${milliseconds(restoreMs)}${replayed}, ${milliseconds(totalMs)} in all${later}`;
+}
+
+/** In the order in which they began; a part of one is called `step.part`. */
+function takeoverSteps(steps: NonNullable<NonNullable<PairView["takeover"]>["steps"]>): string {
+  const taken = steps.filter(({ ms }) => ms >= 0.1);
+  return taken.map(({ name, ms }) => `${name} ${milliseconds(ms)}`).join(", ");
 }
 
 function lastError({ lastError: error }: PairView): string | undefined {

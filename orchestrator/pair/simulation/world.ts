@@ -211,6 +211,8 @@ class SimStore implements StoreControl {
     this.generation = generation;
     return { bytes: 1, commitMs: 1 };
   }
+  async prepare() {}
+  async unprepare() {}
   async materialize() {
     return { epoch: this.epoch, imagesDir: `value=${this.value}`, generation: this.generation };
   }
@@ -332,6 +334,8 @@ export class SimHost {
         clear: async () => {},
         recorded: async () => false,
         discard: async () => {},
+        prepare: async () => {},
+        unprepare: () => {},
         arm: async () => false,
         outcome: async () => undefined,
         connections: async () => ({ claims: 0, rebuilt: 0, failed: 0, waiting: 0 }),
@@ -396,6 +400,8 @@ export class SimHost {
       forget: async () => {},
       memoryIsThere: async () => true,
       memoryLoss: async () => undefined,
+      prepareRestore: () => {},
+      unprepareRestore: () => {},
       restore: async (_record, _app, imagesDir) => {
         this.runApp(Number(imagesDir.split("=")[1]));
         return { pid: 7, restoreMs: 1, lazyBytes: 0, criuMs: 0 };

@@ -146,7 +146,7 @@ TEST(shortcuts_have_names)
 {
 	char text[64];
 	shortcuts_list(HOOK_SHORTCUTS, text, sizeof text);
-	CHECK_STR(text, "splices,pages,smaps,mark,late,flags,quick,images");
+	CHECK_STR(text, "splices,pages,smaps,mark,late,flags,quick,images,descriptors");
 	shortcuts_list(0, text, sizeof text);
 	CHECK_STR(text, "");
 	CHECK_EQ(shortcut_called("smaps"), HOOK_SMAPS);

@@ -2,7 +2,9 @@
  * What holding and shipping cost, side by side: stock (no gate), gate open, log plain, log TLS; alternating, medians over
  * the rounds. One connection in ping-pong (64 bytes each way), then 50. FTGATE names the gate to measure.
  *
- *   FTGATE=build/bin/ftgate build/test/gate-ship-bench [rounds] [ms a measurement]
+ * CPU is the two gates' processor time per round trip, in that measurement.
+ *
+ *   FTGATE=build/bin/ftgate build/test/gate-ship-bench [rounds] [ms a measurement] [ways: of 0123]
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -34,6 +36,7 @@ static const char *const way_names[WAYS] = {"stock", "gate open", "log plain", "
 
 struct figures {
 	double average_us, p50_us, p99_us, many_per_s, many_p50_us;
+	double one_source_us, one_mirror_us, many_source_us, many_mirror_us; /* of processor time a round trip */
 };
 static struct figures results[WAYS][ROUNDS_MAX];
 static uint32_t *samples;
@@ -104,12 +107,14 @@ static void keep_trimmed(bool logs, uint64_t *next_ns)
 	*next_ns = now_ns() + 100000000;
 }
 
-static bool ping_pong(bool logs, struct figures *out)
+/* `trips`: all of them, those while it was warming up too. */
+static bool ping_pong(bool logs, struct figures *out, size_t *trips)
 {
 	char bytes[MESSAGE_BYTES] = "";
 	size_t count = 0;
 	double sum = 0;
 	int fd = call();
+	*trips = 0;
 	if (fd < 0)
 		return false;
 	uint64_t trim_ns = now_ns(), warm_ns = now_ns() + 200000000, end_ns = warm_ns + duration_ms * 1000000ull;
@@ -117,6 +122,7 @@ static bool ping_pong(bool logs, struct figures *out)
 		if (send(fd, bytes, sizeof bytes, 0) != sizeof bytes || recv(fd, bytes, sizeof bytes, MSG_WAITALL) != sizeof bytes)
 			return false;
 		uint64_t took_ns = now_ns() - at;
+		(*trips)++;
 		keep_trimmed(logs, &trim_ns);
 		if (at < warm_ns)
 			continue;
@@ -133,13 +139,14 @@ static bool ping_pong(bool logs, struct figures *out)
 	return true;
 }
 
-static bool many(bool logs, struct figures *out)
+static bool many(bool logs, struct figures *out, size_t *trips)
 {
 	char bytes[MESSAGE_BYTES] = "";
 	uint64_t sent_ns[MANY] = {0};
 	struct epoll_event events[MANY];
 	int set = epoll_create1(EPOLL_CLOEXEC), fds[MANY];
 	size_t count = 0;
+	*trips = 0;
 	for (unsigned i = 0; i < MANY; i++) {
 		struct epoll_event event = {.events = EPOLLIN, .data.u32 = i};
 		if ((fds[i] = call()) < 0 || epoll_ctl(set, EPOLL_CTL_ADD, fds[i], &event) != 0)
@@ -158,6 +165,7 @@ static bool many(bool logs, struct figures *out)
 			unsigned which = events[i].data.u32;
 			if (recv(fds[which], bytes, sizeof bytes, MSG_WAITALL) != sizeof bytes)
 				return false;
+			(*trips)++;
 			if (at >= warm_ns && sent_ns[which] != 0 && count < SAMPLES_MAX)
 				samples[count++] = (uint32_t)((now_ns() - sent_ns[which]) / 100);
 			sent_ns[which] = now_ns();
@@ -174,6 +182,21 @@ static bool many(bool logs, struct figures *out)
 	qsort(samples, count, sizeof *samples, by_value);
 	out->many_p50_us = samples[count / 2] / 10.0;
 	return true;
+}
+
+/* Processor time of a process so far, by the scheduler's own account. */
+static double cpu_us(pid_t pid)
+{
+	char path[64];
+	unsigned long long ns = 0;
+	snprintf(path, sizeof path, "/proc/%d/schedstat", pid);
+	FILE *file = pid > 0 ? fopen(path, "re") : NULL;
+	if (file == NULL)
+		return 0;
+	if (fscanf(file, "%llu", &ns) != 1)
+		ns = 0;
+	fclose(file);
+	return (double)ns / 1000;
 }
 
 /* The container on the bridge by a wire, as Docker would have it. */
@@ -219,10 +242,22 @@ static bool measure(enum way way, struct figures *out)
 	pid_t server = fork();
 	if (server == 0)
 		serve(logs);
-	bool ok = ping_pong(logs, out);
+	size_t trips;
+	double source_us = cpu_us(a.pid), mirror_us = cpu_us(b.pid);
+	bool ok = ping_pong(logs, out, &trips);
+	if (ok) {
+		out->one_source_us = (cpu_us(a.pid) - source_us) / (double)trips;
+		out->one_mirror_us = (cpu_us(b.pid) - mirror_us) / (double)trips;
+	}
 	if (ok && logs)
 		say_gates();
-	ok = ok && many(logs, out);
+	source_us = cpu_us(a.pid);
+	mirror_us = cpu_us(b.pid);
+	ok = ok && many(logs, out, &trips);
+	if (ok) {
+		out->many_source_us = (cpu_us(a.pid) - source_us) / (double)trips;
+		out->many_mirror_us = (cpu_us(b.pid) - mirror_us) / (double)trips;
+	}
 	kill(server, SIGKILL);
 	waitpid(server, NULL, 0);
 	end_shipping();
@@ -250,6 +285,7 @@ int main(int argc, char **argv)
 	unsigned rounds = argc > 1 ? (unsigned)atoi(argv[1]) : 5;
 	duration_ms = argc > 2 ? (unsigned)atoi(argv[2]) : duration_ms;
 	samples = malloc(SAMPLES_MAX * sizeof *samples);
+	const char *ways = argc > 3 ? argv[3] : "0123";
 	signal(SIGPIPE, SIG_IGN);
 	if (samples == NULL || rounds == 0 || rounds > ROUNDS_MAX || world_open() != 0 || !shipping_open())
 		return 1;
@@ -261,6 +297,8 @@ int main(int argc, char **argv)
 			/* There and back: none is always after the same other. */
 			enum way way = (enum way)(round % 2 == 0 ? turn : WAYS - 1 - turn);
 			struct figures *out = &results[way][round];
+			if (strchr(ways, '0' + (int)way) == NULL)
+				continue;
 			if (!measure(way, out)) {
 				printf("%s failed: %s\n", way_names[way], strerror(errno));
 				status = 1;
@@ -268,14 +306,19 @@ int main(int argc, char **argv)
 			printf("  %-10s avg %6.1f p50 %6.1f p99 %6.1f us   50: %8.0f/s p50 %7.1f us\n", way_names[way],
 			       out->average_us, out->p50_us, out->p99_us, out->many_per_s, out->many_p50_us);
 		}
-	printf("\nmedians of %u rounds\n%-10s %8s %8s %8s %10s %10s\n", rounds, "", "avg us", "p50 us", "p99 us", "50: ops/s", "50: p50 us");
+	printf("\nmedians of %u rounds\n%-10s %8s %8s %8s %10s %10s %23s %23s\n", rounds, "", "avg us", "p50 us",
+	       "p99 us", "50: ops/s", "50: p50 us", "CPU us source + mirror", "50: source + mirror");
 	for (enum way way = STOCK; status == 0 && way < WAYS; way++)
-		printf("%-10s %8.1f %8.1f %8.1f %10.0f %10.1f\n", way_names[way],
+		printf("%-10s %8.1f %8.1f %8.1f %10.0f %10.1f %14.1f + %6.1f %14.2f + %6.2f\n", way_names[way],
 		       median(way, rounds, offsetof(struct figures, average_us)),
 		       median(way, rounds, offsetof(struct figures, p50_us)),
 		       median(way, rounds, offsetof(struct figures, p99_us)),
 		       median(way, rounds, offsetof(struct figures, many_per_s)),
-		       median(way, rounds, offsetof(struct figures, many_p50_us)));
+		       median(way, rounds, offsetof(struct figures, many_p50_us)),
+		       median(way, rounds, offsetof(struct figures, one_source_us)),
+		       median(way, rounds, offsetof(struct figures, one_mirror_us)),
+		       median(way, rounds, offsetof(struct figures, many_source_us)),
+		       median(way, rounds, offsetof(struct figures, many_mirror_us)));
 	shipping_close();
 	world_close();
 	return status;

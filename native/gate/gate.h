@@ -24,6 +24,7 @@
 #include "gate/options.h"
 #include "gate/peer.h"
 #include "gate/ship.h"
+#include "gate/spin.h"
 #include "gate/tap.h"
 
 struct counters {
@@ -92,6 +93,8 @@ struct gate {
 	struct histogram delay;
 	uint64_t held_bytes_peak;
 	struct ship ship;
+	struct spin spin;
+	enum spin_hope hope; /* of the turn that begins */
 
 	int epoll_fd;
 	uint32_t container_interest;

@@ -1,4 +1,5 @@
-GATE_CORE_SRCS := gate/hold.c gate/siphash.c gate/histogram.c gate/frame.c gate/heartbeat.c gate/lease.c gate/peer.c
+GATE_CORE_SRCS := gate/hold.c gate/siphash.c gate/histogram.c gate/frame.c gate/heartbeat.c gate/lease.c gate/peer.c \
+	gate/spin.c
 
 PROGRAMS += ftgate
 ftgate_SRCS = gate/main.c gate/options.c gate/control.c gate/verbs.c gate/stats.c gate/events.c gate/state.c \
@@ -14,6 +15,9 @@ gate-heartbeat-test_SRCS = gate/test/heartbeat_test.c gate/heartbeat.c gate/siph
 
 TESTS += gate-frame-test
 gate-frame-test_SRCS = gate/test/frame_test.c gate/frame.c gate/histogram.c gate/options.c $(LINE_SRCS)
+
+TESTS += gate-spin-test
+gate-spin-test_SRCS = gate/test/spin_test.c gate/spin.c
 
 # The real thing on real interfaces: the whole gate under the sanitizers, driven from outside.
 FIXTURES += ftgate-sanitized

@@ -15,7 +15,7 @@
 
 enum { OPT_PAIR = 1, OPT_CONTROL, OPT_NETNS_PID, OPT_CONTAINER_IF, OPT_MAC, OPT_MTU, OPT_UPLINK, OPT_LAN_IF,
        OPT_KEY_FILE, OPT_LOCAL, OPT_PEER, OPT_HEARTBEAT_MS, OPT_MISS_LIMIT, OPT_LEASE_MS, OPT_HELD, OPT_QUEUED,
-       OPT_GENERATION, OPT_LOG, OPT_SHIP_LOCAL, OPT_SHIP_PEER, OPT_SHIP_PLAIN, OPT_SHIP_QUEUE };
+       OPT_GENERATION, OPT_LOG, OPT_SHIP_LOCAL, OPT_SHIP_PEER, OPT_SHIP_PLAIN, OPT_SHIP_QUEUE, OPT_SPIN };
 
 static const struct option names[] = {
 	{"pair", required_argument, NULL, OPT_PAIR},
@@ -40,6 +40,7 @@ static const struct option names[] = {
 	{"ship-peer", required_argument, NULL, OPT_SHIP_PEER},
 	{"ship-plain", no_argument, NULL, OPT_SHIP_PLAIN},
 	{"ship-queue-bytes", required_argument, NULL, OPT_SHIP_QUEUE},
+	{"spin-us", required_argument, NULL, OPT_SPIN},
 	{NULL, 0, NULL, 0},
 };
 
@@ -185,6 +186,10 @@ static int take(int option, const char *value, struct options *out, bool *local,
 		return 0;
 	case OPT_SHIP_QUEUE:
 		return parse_number(value, 1u << 20, 1ull << 32, &out->ship_queue_bytes);
+	case OPT_SPIN:
+		result = parse_number(value, 0, 1000, &number);
+		out->spin_ns = number * 1000;
+		return result;
 	default:
 		return -1;
 	}
@@ -202,6 +207,7 @@ int options_parse(int argc, char **argv, struct options *out, char *why, size_t 
 	out->held_bytes_max = 64u << 20;
 	out->queued_bytes_max = 16u << 20;
 	out->ship_queue_bytes = 16u << 20;
+	out->spin_ns = 60000;
 	strcpy(out->container_if, "eth0");
 	opterr = 0;
 	optind = 1;

@@ -39,6 +39,7 @@ struct options {
 	struct sockaddr_in ship_peer;
 	bool ship_plain; /* a wire that nobody else is on: authenticated, not encrypted */
 	size_t ship_queue_bytes; /* frames that the standby has not acknowledged */
+	uint64_t spin_ns; /* how long to ask for what comes soon before sleeping; 0: never */
 };
 
 /* -1: `why` says what is wrong. */

@@ -106,6 +106,8 @@ static void shipping(const struct gate *gate, struct line_writer *reply)
 		line_u64(reply, "ship_delay_us_p50", histogram_percentile(&ship->sender.delay, 50));
 		line_u64(reply, "ship_delay_us_p99", histogram_percentile(&ship->sender.delay, 99));
 		line_u64(reply, "ship_delay_us_max", ship->sender.delay.max_us);
+		line_u64(reply, "spins", gate->spin.tried);
+		line_u64(reply, "spins_paid", gate->spin.paid);
 	} else if (ship->role == SHIP_MIRROR) {
 		line_u64(reply, "log_bytes", ship->mirror.lane_bytes);
 		line_u64(reply, "log_generation", ship->mirror.frames.now.generation);

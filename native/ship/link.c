@@ -1,6 +1,8 @@
 #include "ship/link.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -21,6 +23,16 @@ void link_settings_close(struct link_settings *settings)
 {
 	if (settings->kind == LINK_TLS)
 		link_tls_context_free(settings);
+}
+
+int link_dress(int fd)
+{
+	static const char *const unpaced[] = {"cubic", "reno"}; /* the second is in every kernel */
+	int one = 1;
+	for (unsigned i = 0; i < 2; i++)
+		if (setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, unpaced[i], (socklen_t)strlen(unpaced[i])) == 0)
+			break;
+	return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 }
 
 static enum link_phase die(struct link *link, const char *why)

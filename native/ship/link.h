@@ -58,6 +58,11 @@ struct link {
 int link_settings_open(struct link_settings *settings, const char **why);
 void link_settings_close(struct link_settings *settings);
 
+/*
+ * For a socket that is to carry a link: small writes at once, and no pacing. Where the host's default is BBR, a timer goes with
+ * every flight; what two gates say to each other is a few kilobytes that somebody waits for. 0, or -1 with errno.
+ */
+int link_dress(int fd);
 void link_reset(struct link *link, const struct link_settings *settings);
 /* Takes over a connected or connecting socket, and ends it in the end. */
 void link_begin(struct link *link, int fd, bool client);

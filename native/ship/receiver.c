@@ -1,7 +1,6 @@
 #include "ship/receiver.h"
 
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -23,7 +22,6 @@ static int listen_at(const struct sockaddr_in *local)
 	/* The link, and with it the address, may be away just now. */
 	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0 &&
 	    setsockopt(fd, IPPROTO_IP, IP_FREEBIND, &one, sizeof one) == 0 &&
-	    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) == 0 &&
 	    bind(fd, (const struct sockaddr *)local, sizeof *local) == 0 && listen(fd, 8) == 0)
 		return fd;
 	int error = errno;
@@ -96,11 +94,10 @@ static unsigned place(const struct receiver *receiver)
 
 void receiver_accept(struct receiver *receiver, uint64_t now_ns)
 {
-	int one = 1;
 	int fd = accept4(receiver->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0)
 		return;
-	if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) != 0) {
+	if (link_dress(fd) != 0) {
 		close(fd);
 		return;
 	}

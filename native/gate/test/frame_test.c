@@ -133,12 +133,13 @@ TEST(options_are_checked)
 {
 	char why[256];
 	CHECK_EQ(parse("", why), 0);
-	CHECK_EQ(parse("--mtu 9000 --generation 7 --miss-limit 3", why), 0);
+	CHECK_EQ(parse("--mtu 9000 --generation 7 --miss-limit 3 --spin-us 0", why), 0);
 	static const char *const bad[] = {"--mtu 0",	"--mtu 99999",	  "--mac 01:00:00:00:00:00", "--lan-if much-too-long-a-name",
 					  "--lan-if a/b",	"--uplink ..",	  "--held-bytes-max 5",	"--generation -1",
 					  "--heartbeat-ms 0", "--what",	  "stray",		"--netns-pid x",
 					  "--heartbeat-local 10.0.0.1:80", "--ship-local 10.0.0.1:80", "--ship-plain",
 					  "--ship-local 10.0.0.1:80 --ship-peer 10.0.0.2:80", "--ship-queue-bytes 5",
+					  "--spin-us 1001",
 					  "--key-file /nonexistent", "--mtu"};
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		why[0] = 0;

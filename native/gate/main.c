@@ -249,7 +249,7 @@ static void dispatch(struct gate *gate, const struct epoll_event *event)
 /* Where output waits for microseconds, what usually comes within them. `before`: the counters at the turn's begin. */
 static enum spin_hope hope_of(const struct gate *gate, const struct counters *before)
 {
-	if (gate->mode != MODE_LOG)
+	if (gate->mode != MODE_LOG && gate->mode != MODE_OPEN)
 		return SPIN_NOTHING;
 	if (gate->held.frames > 0)
 		return SPIN_ACK;

@@ -143,6 +143,21 @@ TEST(an_acknowledged_log_is_not_enough_without_a_lease)
 	CHECK(hears("two", WAIT_MS));
 }
 
+TEST(it_asks_before_it_sleeps_unless_told_not_to)
+{
+	CHECK(start_shipping(""));
+	CHECK(serve());
+	CHECK(answer("one", 0));
+	CHECK(hears("one", WAIT_MS));
+	CHECK(field(gate_ask(&a, "stats"), "spins") > 0);
+	finish();
+	CHECK(start_shipping("--spin-us 0"));
+	CHECK(serve());
+	CHECK(answer("two", 0));
+	CHECK(hears("two", WAIT_MS));
+	CHECK_EQ(field(gate_ask(&a, "stats"), "spins"), 0);
+}
+
 TEST(log_mode_needs_a_stream_and_a_checkpoint_in_it)
 {
 	world_alone = true;
@@ -570,6 +585,7 @@ int main(int argc, char **argv)
 	}
 	SCENE(nothing_leaves_before_its_log_is_acknowledged);
 	SCENE(an_acknowledged_log_is_not_enough_without_a_lease);
+	SCENE(it_asks_before_it_sleeps_unless_told_not_to);
 	SCENE(log_mode_needs_a_stream_and_a_checkpoint_in_it);
 	SCENE(from_log_to_hold_and_back_nothing_is_lost_or_early);
 	SCENE(frames_are_in_the_standbys_file_until_their_checkpoint);

@@ -2,10 +2,10 @@
  * Servers with a data race that happens seldom, and one without: `ft-race PORT none|counter|flag`. Request `<n>`, counting from 1 on
  * each connection; reply `ok <n> <requests of this connection> <value>`, where the value hangs on which thread was first:
  *
- *   counter  five times a second each thread adds to a counter that belongs to nobody; `+<seen>` in the reply to the request at
+ *   counter  once a second each thread adds to a counter that belongs to nobody; `+<seen>` in the reply to the request at
  *            which it did, `=<last seen>` in the others. Two that meet lose one of their additions: that is the race, and legal
  *   none     the same with the lock that it lacks: each number is seen once, and none is left out
- *   flag     seven times a second a thread puts new settings in place, by a pointer that the others read without a lock, as
+ *   flag     every three seconds a thread puts new settings in place, by a pointer that the others read without a lock, as
  *            programs do with settings that are read again; the reply is `<generation>:<entry>`, one of its sixteen
  *
  * A value that reached a client and is another in a replay is an output that differs.
@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { THREADS = 4, BUMP_EVERY_MS = 200, RENEW_EVERY_MS = 143, ENTRIES = 16, SETTINGS = 256 };
+enum { THREADS = 4, BUMP_EVERY_MS = 1000, RENEW_EVERY_MS = 3000, ENTRIES = 16, SETTINGS = 256 };
 
 static enum { NONE, COUNTER, FLAG } kind;
 
@@ -34,7 +34,7 @@ static struct {
 static volatile uint64_t counter;
 static pthread_mutex_t counter_lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* A ring, so that nobody still reads settings when they are written anew, 36 s later. */
+/* A ring, so that nobody still reads settings when they are written anew, 13 minutes later. */
 static struct settings {
 	uint64_t generation;
 	uint64_t entries[ENTRIES];
@@ -112,7 +112,7 @@ static void *renew(void *unused)
 	int timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
 	if (timer < 0) die("timerfd_create");
 	for (uint64_t generation = 1;; generation++) {
-		struct itimerspec soon = {.it_value.tv_nsec = RENEW_EVERY_MS * 1000000L};
+		struct itimerspec soon = {.it_value.tv_sec = RENEW_EVERY_MS / 1000};
 		uint64_t times;
 		if (timerfd_settime(timer, 0, &soon, NULL) < 0) die("timerfd_settime");
 		if (read(timer, &times, sizeof times) != sizeof times) die("read");

@@ -36,6 +36,10 @@ export const limits = {
   logLanes: 128,
   logSegments: 512,
   logCommandTimeoutMs: 5_000,
+  /** What is noted of the writable files before a replay, in case it has to be made again: names, and contents of small ones. */
+  markedFilesMax: 20_000,
+  markedBytesMax: 32 * 2 ** 20,
+  markedFileBytesMax: 4 * 2 ** 20,
   /** Of a whole replay, and of its connections' being handed over after it. */
   replayTimeoutMs: 60_000,
   replayPollMs: 2,

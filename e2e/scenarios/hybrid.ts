@@ -156,6 +156,40 @@ const dedicatedWire = scenarioUnderLoad(
   },
 );
 
+/**
+ * The agent dies when the replay is over, and the next one replays again. What the first replay appended to the file of
+ * commands must not stand there twice: read anew, that file must make the same state.
+ */
+const secondReplay: Scenario = {
+  name: "hybrid/files-of-a-second-replay",
+  quick: false,
+  boundMs: 150_000,
+  run: async (context) => {
+    const options = { workload: "redis" as const, warmUpReplies: 50, policy };
+    await underLoad(context, options, async (loaded) => {
+      const { service, primary, standby, client } = loaded;
+      await untilCovered(context, service, primary);
+      await strike(context, loaded, "takeover.connections", "crash");
+      await client.makesProgress(100, 30_000);
+      const view = await service.untilTakenOver(standby, 30_000);
+      expectThat(view.takeover?.replay, "the takeover replayed nothing");
+      const ask = async (...words: string[]) => {
+        const args = ["exec", service.name, "redis-cli", ...words];
+        const { exitCode, stdout, stderr } = await service.docker(standby, args);
+        expectThat(exitCode === 0 && !/^ERR/.test(stdout), `${words[0]}: ${stdout}${stderr}`);
+        return stdout.trim();
+      };
+      await ask("client", "pause", "20000", "write");
+      const inMemory = await ask("debug", "digest");
+      await ask("debug", "loadaof");
+      const inFile = await ask("debug", "digest");
+      await ask("client", "unpause");
+      expectThat(inMemory === inFile, `the file makes ${inFile}, the memory is ${inMemory}`);
+      await client.makesProgress(100, 30_000);
+    });
+  },
+};
+
 /** How often the log's stream has come up, as that host saw it. */
 async function linksOf(context: Context, host: Host): Promise<number> {
   const events = await context.ftctl.events(host);
@@ -279,6 +313,7 @@ export const hybridScenarios: Scenario[] = [
   afterLossOf("agent", "primary", /main\.js agent/),
   newStream,
   dedicatedWire,
+  secondReplay,
   replicationCut,
   manyProcesses,
   ...TAKEOVER_POINTS.flatMap((point) => [

@@ -121,7 +121,16 @@ function redis(
   fsync: string,
   more: string[] = [],
 ): WorkloadDefinition {
-  const options = ["--bind", "0.0.0.0", "--protected-mode", "no", "--dir", "/var/lib/redis"];
+  const debug = ["--enable-debug-command", "local"];
+  const options = [
+    "--bind",
+    "0.0.0.0",
+    "--protected-mode",
+    "no",
+    "--dir",
+    "/var/lib/redis",
+    ...debug,
+  ];
   return {
     name,
     image: {

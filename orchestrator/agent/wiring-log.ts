@@ -12,6 +12,7 @@ import type { PairRecord } from "../pair/record.js";
 import { ftlogOf, logFailure, SAME_BUILD } from "./ftlog.js";
 import type { AgentShared } from "./main.js";
 import { pairPaths } from "./paths.js";
+import { filesAsOf, forgetFiles } from "./wiring-files.js";
 
 /** Where a replayed process finds ftlive: an abstract socket of the container's network namespace (native/init). */
 const LIVE_NAME = "ftctl-live";
@@ -113,8 +114,8 @@ export function logControl(shared: AgentShared): LogControl {
     async clear(record) {
       const { dir, logFolder, log, frames } = pairPaths(config.runDir, record.id);
       await mkdir(logFolder, { recursive: true, mode: 0o755 });
-      const kept = (await readdir(dir)).filter((name) => name.startsWith("lanes-"));
-      for (const name of kept) await rm(join(dir, name), { force: true });
+      const kept = (await readdir(dir)).filter((name) => /^(lanes|files)-/.test(name));
+      for (const name of kept) await rm(join(dir, name), { recursive: true, force: true });
       await rm(log, { force: true });
       await rm(frames, { force: true });
     },
@@ -132,6 +133,7 @@ export function logControl(shared: AgentShared): LogControl {
         brokers.set(record.id, broker);
         try {
           await asShipped(log, join(dir, `lanes-${epoch}`));
+          await filesAsOf(shared, record, app, epoch);
           await chmod(log, 0o666);
           armer.tell(paced ? "go paced" : "go");
           await armed(log, armer);
@@ -172,9 +174,11 @@ export function logControl(shared: AgentShared): LogControl {
         waiting: fields.number("waiting"),
       };
     },
+    settled: (record, epoch) => forgetFiles(shared, record, epoch),
     disarm,
-    async giveUp(record) {
+    async giveUp(record, app, epoch) {
       disarm(record);
+      await filesAsOf(shared, record, app, epoch);
       await ftlog("mode", pairPaths(config.runDir, record.id).log, "live");
     },
   };

@@ -87,7 +87,7 @@ export function pairParts(shared: AgentShared): PairParts {
   };
 }
 
-const policyOf = (record: PairRecord) => record.policy as unknown as ResolvedPolicy;
+export const policyOf = (record: PairRecord) => record.policy as unknown as ResolvedPolicy;
 
 async function openGate(
   shared: AgentShared,

@@ -113,6 +113,9 @@ export const ERROR_GROUPS: readonly ErrorGroup[] = [
       RECORDER_DIFFERS: error(
         "The event log was recorded by another build of libftrec.so than this host's (mode hybrid).",
       ),
+      FILES_CHANGED: error(
+        "A replay that failed has changed files that cannot be had back (mode hybrid).",
+      ),
       LOG_FAILED: error("The event log's file could not be made or used (mode hybrid)."),
       NO_CHECKPOINT: refused("There is no whole checkpoint to take over from."),
       STANDBY_GONE: error("The standby's container does not run."),

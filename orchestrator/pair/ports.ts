@@ -160,6 +160,8 @@ export interface LogControl {
   /**
    * A process that is restored from now on replays, then its connections are rebuilt, and it goes on recording. False:
    * what was shipped does not lead from that checkpoint, so no output later than it can have been released.
+   * What an earlier replay did to the container's files is undone.
+   * @throws FILES_CHANGED if it cannot be
    * @param paced  the recorded intervals between calls are enforced
    */
   arm(record: PairRecord, app: Application, epoch: number, paced: boolean): Promise<boolean>;
@@ -173,8 +175,10 @@ export interface LogControl {
   connections(record: PairRecord): Promise<ConnectionsOutcome>;
   /** Nobody waits for a replay any more. */
   disarm(record: PairRecord): void;
-  /** The same, and what is restored from now on neither replays nor records. */
-  giveUp(record: PairRecord): Promise<void>;
+  /** The same, and what is restored from now on, from that checkpoint, neither replays nor records. */
+  giveUp(record: PairRecord, app: Application, epoch: number): Promise<void>;
+  /** The takeover is over: there will be no other replay from that checkpoint. */
+  settled(record: PairRecord, epoch: number): Promise<void>;
 }
 
 export interface ConnectionsOutcome {

@@ -86,6 +86,7 @@ function standby(policy: { pacing?: string; onDivergence: string }, ...words: st
           connections: note("connections", { claims: 0, rebuilt: 0, failed: 0, waiting: 0 }),
           disarm: () => calls.push("disarm"),
           giveUp: note("give up"),
+          settled: async () => {},
         },
       },
     },

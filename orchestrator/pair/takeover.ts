@@ -295,14 +295,14 @@ async function again(takeover: Takeover): Promise<void> {
 
 /** Damage that is found before anything is restored: what a replay would have come to. */
 async function withoutDamagedLog(takeover: Takeover, damage: unknown, why: string): Promise<void> {
-  const { pair, attempts } = takeover;
+  const { pair, attempts, epoch } = takeover;
   pair.event("replay-failed", "error", `attempt ${attempts}: ${why}`, {
     attempt: attempts,
     outcome: "corrupt",
   });
   if (afterFailedReplay(pair.policy, attempts, "corrupt") !== "checkpoint") throw damage;
   tellTakenBack(takeover, why);
-  await pair.host.parts.log.giveUp(pair.record);
+  await pair.host.parts.log.giveUp(pair.record, pair.app!, epoch);
 }
 
 function tellTakenBack({ pair, epoch }: Takeover, why: string): void {
@@ -315,10 +315,10 @@ function tellTakenBack({ pair, epoch }: Takeover, why: string): void {
 
 /** What was released after the checkpoint is taken back: the policy wants the service rather than the guarantee. */
 async function resumeFromCheckpoint(takeover: Takeover, why: string): Promise<void> {
-  const { pair } = takeover;
+  const { pair, epoch } = takeover;
   tellTakenBack(takeover, why);
   await pair.host.parts.restore(pair.record, pair.app!, takeover.imagesDir, "clear");
-  await pair.host.parts.log.giveUp(pair.record);
+  await pair.host.parts.log.giveUp(pair.record, pair.app!, epoch);
   takeover.armed = false;
   await materialize(takeover, true);
   await restore(takeover);
@@ -340,6 +340,7 @@ async function live({ pair, generation, epoch }: Takeover): Promise<void> {
   pair.watchExit(pair.app!);
   await gate.announce();
   await pair.save({ phase: "steady", lastEpoch: Math.max(epoch, pair.record.lastEpoch) });
+  if (isHybrid(pair)) await pair.host.parts.log.settled(pair.record, epoch);
 }
 
 async function finish({

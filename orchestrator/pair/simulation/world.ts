@@ -341,6 +341,7 @@ export class SimHost {
         connections: async () => ({ claims: 0, rebuilt: 0, failed: 0, waiting: 0 }),
         disarm: () => {},
         giveUp: async () => {},
+        settled: async () => {},
       },
       container: {
         create: async () => `container-${this.name}`,

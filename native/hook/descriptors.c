@@ -120,7 +120,7 @@ static void ask(struct entry *entry, uint32_t number, uint32_t inode)
 	syscall(SYS_close, fd);
 }
 
-void descriptors_read(const char *names, size_t length)
+void descriptors_read(const char *names, size_t length, size_t left)
 {
 	size_t count = 0, sockets = 0;
 	for (size_t at = 0; state.ready && at < length; at += strlen(names + at) + 1, count++) {
@@ -132,8 +132,11 @@ void descriptors_read(const char *names, size_t length)
 		state.number[count] = (uint32_t)strtoul(names + at, NULL, 10);
 		state.inode[count] = S_ISSOCK(found.st_mode) ? (uint32_t)found.st_ino : 0;
 		atomic_store_explicit(&state.count, count + 1, memory_order_release);
+		if (state.inode[count] == 0)
+			continue;
 		/* What CRIU has passed is asked already. */
-		if (state.inode[count] == 0 || sockets++ < atomic_load_explicit(&state.passed, memory_order_relaxed))
+		size_t before = sockets++;
+		if (before < left || before < atomic_load_explicit(&state.passed, memory_order_relaxed))
 			continue;
 		struct entry *entry = &state.entry[count];
 		read_text(entry, state.number[count]);

@@ -23,8 +23,11 @@
 
 /* Before the freeze: room, made present. */
 bool descriptors_prepare(pid_t target);
-/* The tasks stand: reads all in `names`, of `length` bytes with a zero after each, as in /proc/PID/fd. By any thread. */
-void descriptors_read(const char *names, size_t length);
+/*
+ * The tasks stand: reads all in `names`, of `length` bytes with a zero after each, as in /proc/PID/fd. By any thread. The first `left`
+ * sockets are left to CRIU, which would be there before their answers are.
+ */
+void descriptors_read(const char *names, size_t length, size_t left);
 /* The inodes of all sockets among them, once they have been read; -1: more than `max`, or not all could be looked at. */
 ssize_t descriptors_sockets(uint32_t *inode, size_t max);
 

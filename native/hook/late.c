@@ -19,7 +19,7 @@
 #include "hook/witness.h"
 #include "hook/written.h"
 
-enum { OWN_MAX = 4096, TASKS_MAX = 1024, STOPPED = PTRACE_EVENT_STOP << 16 | SIGTRAP << 8 | 0x7f };
+enum { OWN_MAX = 4096, LEFT_TO_CRIU = 8 /* sockets */, TASKS_MAX = 1024, STOPPED = PTRACE_EVENT_STOP << 16 | SIGTRAP << 8 | 0x7f };
 
 static struct {
 	pid_t task[TASKS_MAX];
@@ -96,7 +96,7 @@ static void read_descriptors(const struct job *job)
 	const char *names;
 	(void)job;
 	size_t length = witness_descriptors(&names);
-	descriptors_read(names, length);
+	descriptors_read(names, length, LEFT_TO_CRIU);
 }
 
 void late_freeze(void)

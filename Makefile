@@ -14,7 +14,7 @@ WORKLOADS := $(wildcard e2e/workloads/src/*)
 DOCKER_TESTS := $(shell grep -rl --include='*.test.ts' FTCTL_TEST_DOCKER orchestrator criu policies e2e)
 N ?= 100
 
-.PHONY: help deps native build workloads demo test test-unit test-docker test-native test-e2e bench campaign lab lab-down \
+.PHONY: help deps native build workloads demo test test-unit test-docker test-native test-soft-dirty test-e2e bench campaign lab lab-down \
         install lint clean
 
 help: ## this list
@@ -70,6 +70,9 @@ test-docker: build ## TypeScript on real Dockers, in a lab of its own
 
 test-native: build ## C, under the address and undefined-behaviour sanitizers
 	$(MAKE) -C native test
+
+test-soft-dirty: build ## memory on a kernel without write protection: minutes, in a virtual machine
+	node dist/criu/old-kernel/main.js
 
 test-e2e: build ## real Docker, real CRIU, real faults
 	e2e/lab/smoke.sh

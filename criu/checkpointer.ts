@@ -102,7 +102,7 @@ export interface DumpResult {
   plain: Shortcut[];
   /** Tries before this one whose freeze was late and in vain: what CRIU had read before it had changed. */
   lateInVain: number;
-  /** How written memory is found: `wp-async`, or `full` when everything is dumped. */
+  /** How written memory is found: `wp-async`, `soft-dirty` on older kernels, or `full` when everything is dumped. */
   tracking: string;
   /** Why all memory, or that of some process, is dumped whole. */
   wholeWhy?: string;

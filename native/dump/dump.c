@@ -107,7 +107,7 @@ static int start_engine(struct dumper *self)
 		.toolkit = &self->toolkit, .container = &self->container,
 		.work = self->work, .logs = self->logs, .kdat = self->kdat,
 		.app_pid = self->app_pid, .app_host_pid = self->app_host_pid, .quiet = true,
-		.shortcuts = self->shortcuts, .areas = link_areas(self),
+		.shortcuts = self->shortcuts, .areas = link_areas(self), .soft_dirty = self->tracker.mode == TRACK_SOFT_DIRTY,
 	};
 	const char *stage;
 	expect_pages(self, &places);
@@ -245,7 +245,7 @@ static int refresh_tracking(struct attempt *attempt)
 	if (self->tracker.mode == TRACK_FULL)
 		return 0;
 	bool whole = attempt->result->full || self->base_pages == NULL;
-	if (track_refresh(&self->tracker, self->tree.pid, self->tree.processes, whole, self->engine.images) == 0)
+	if (track_refresh(&self->tracker, self->tree.pid, self->tree.processes, whole, self->base_images, self->engine.images) == 0)
 		return 0;
 	return fail(self, "pack", "tracking", errno, "the list of tracked memory: %s", strerror(errno));
 }
@@ -615,7 +615,7 @@ static void keep_images(struct attempt *attempt)
 	pages_table_free(self->base_pages);
 	self->base_pages = attempt->pages;
 	/* After a full dump only what is written is expected: much less, and not known yet. */
-	bool narrower = attempt->result->full && self->tracker.mode == TRACK_WP_ASYNC;
+	bool narrower = attempt->result->full && self->tracker.mode != TRACK_FULL;
 	self->pages_bytes = narrower ? 0 : attempt->result->pages.largest_bytes;
 	self->pages_id = attempt->result->pages.largest_id;
 	attempt->pages = NULL;

@@ -63,7 +63,7 @@ static pid_t spawn(struct engine *engine, const struct engine_places *places, in
 		"--log-file", engine->log_name, "-v2", "--leave-running", "--tcp-established",
 		"--skip-in-flight", "--network-lock", "skip", "--manage-cgroups=ignore",
 		"--file-validation", "filesize", "--file-locks", "--link-remap", "--ghost-limit", "64M",
-		"--timeout", "60", NULL,
+		"--timeout", "60", places->soft_dirty ? "--track-mem" : NULL, NULL,
 	};
 	char *const environment[] = {
 		"LD_BIND_NOW=1", /* no symbol is looked up while the tasks stand still */

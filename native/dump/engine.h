@@ -28,6 +28,7 @@ struct engine_places {
 	int work, logs, kdat; /* directories */
 	pid_t app_pid, app_host_pid;
 	bool quiet; /* no window probes */
+	bool soft_dirty; /* the bits of what is written are taken away with each dump */
 	uint32_t shortcuts; /* of enum hook_shortcut */
 	int areas;          /* an iterator over the application's memory areas, or -1 */
 	char pages_name[32];  /* the image of pages to set memory aside for */

@@ -31,7 +31,7 @@ struct options {
 	size_t excludes;
 	uint32_t shortcuts;
 	uint64_t log_keep, freeze_ms_max, blob_bytes_max, files_bytes_max;
-	bool track; /* if the kernel can */
+	enum track_mode track; /* if the kernel can */
 	int packing; /* enum pages_packing */
 	bool watch; /* files: what the kernel tells, where it can */
 };
@@ -127,7 +127,7 @@ static void reply_dump(const struct dump_request *request, const struct dump_res
 	line_u64(&line, "more", (uint64_t)result->files.more);
 	line_u64(&line, "full", result->full);
 	line_pause(&line, result);
-	line_raw(&line, "tracking", dumper.tracker.mode == TRACK_WP_ASYNC ? "wp-async" : "full");
+	line_raw(&line, "tracking", track_called(dumper.tracker.mode));
 	line_u64(&line, "tracked", track_watched(&dumper.tracker));
 	track_why_whole(&dumper.tracker, why, sizeof why);
 	if (why[0] != 0)
@@ -300,7 +300,7 @@ static int usage(void)
 {
 	fprintf(stderr, "usage: ftdump --pair ID --init-pid PID --toolkit DIR --hook LIB --work DIR --gate SOCKET|none --roots FILE\n"
 			"              [--kdat DIR] [--exclude PATH]… [--log-keep 4] [--freeze-ms-max 2000] [--blob-bytes-max 8589934592]\n"
-			"              [--files-bytes-max 4294967296] [--tracking auto|full] [--files auto|walk]\n"
+			"              [--files-bytes-max 4294967296] [--tracking auto|soft-dirty|full] [--files auto|walk]\n"
 			"              [--compression none|lz4|zstd] [--without splices|pages|smaps|mark|late]…\n");
 	return 2;
 }
@@ -349,8 +349,10 @@ static int parse_options(int argc, char **argv, struct options *out)
 			out->shortcuts &= ~shortcut_called(optarg);
 			break;
 		case TRACKING:
-			out->track = strcmp(optarg, "auto") == 0;
-			bad |= !out->track && strcmp(optarg, "full") != 0;
+			out->track = strcmp(optarg, "auto") == 0	 ? TRACK_WP_ASYNC
+				     : strcmp(optarg, "soft-dirty") == 0 ? TRACK_SOFT_DIRTY
+									 : TRACK_FULL;
+			bad |= out->track == TRACK_FULL && strcmp(optarg, "full") != 0;
 			break;
 		case COMPRESSION:
 			out->packing = pages_packing_called(optarg);
@@ -463,17 +465,20 @@ int main(int argc, char **argv)
 	dumper.freeze_limit_us = options.freeze_ms_max * 1000;
 	dumper.blob_bytes_max = options.blob_bytes_max;
 	const char *slow;
-	char why[TRACK_WHY_BYTES] = "switched off (tracking: full)";
-	int cannot = options.track ? track_probe(why, sizeof why) : ENOTSUP;
-	if (options.track && cannot != 0)
-		fprintf(stderr, "ftdump: memory is dumped whole: %s\n", why);
-	track_open(&dumper.tracker, cannot == 0 ? TRACK_WP_ASYNC : TRACK_FULL, getenv("FTDUMP_VERIFY_PAGES") != NULL);
+	char why[TRACK_WHY_BYTES];
+	enum track_mode mode = track_choose(options.track, why, sizeof why);
+	if (mode != options.track)
+		fprintf(stderr, "ftdump: memory is %s: %s\n", mode == TRACK_FULL ? "dumped whole" : "tracked by its soft-dirty bits", why);
+	track_open(&dumper.tracker, mode, getenv("FTDUMP_VERIFY_PAGES") != NULL);
 	dumper.tracker.refused = tell_refused;
-	dumper.tracker.quick = cannot == 0 && (options.shortcuts & HOOK_QUICK) != 0 && track_probe_quick();
+	/* Pages are looked for by CRIU itself, as it reads /proc/PID/pagemap in the freeze. */
+	if (mode == TRACK_SOFT_DIRTY)
+		dumper.shortcuts &= ~(uint32_t)(HOOK_LATE | HOOK_QUICK);
+	dumper.tracker.quick = mode == TRACK_WP_ASYNC && (options.shortcuts & HOOK_QUICK) != 0 && track_probe_quick();
 	dumper.tracker.marker = dumper.tracker.quick ? track_probe_marker() : 0;
 	if ((options.shortcuts & HOOK_FLAGS) != 0 && (dumper.areas_program = vma_program(&slow)) < 0)
 		fprintf(stderr, "ftdump: memory areas are read of smaps: %s: %s\n", slow, strerror(errno));
-	if (cannot != 0)
+	if (mode != options.track || mode == TRACK_FULL)
 		snprintf(dumper.tracker.why, sizeof dumper.tracker.why, "%s", why);
 	if (options.packing != PAGES_PLAIN && (dumper.packer = pages_packer_new((enum pages_packing)options.packing)) == NULL) {
 		fprintf(stderr, "ftdump: no memory for compression\n");

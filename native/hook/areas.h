@@ -6,7 +6,10 @@
  * KEPT_NAME, by the library after the thaw: what in those areas was present and not written, or (KEPT_AS_WAS) has not changed
  * at all, so that CRIU was not told of it; and which areas were not tracked after all (KEPT_LOST): those were dumped whole.
  *
- * Both: header, entries, and in the header a crc32c of all entries. Of one host, one build: no byte order is fixed.
+ * FRAMES_NAME, by the library, where written pages are found by their soft-dirty bits (hook/dirty.h): in which frame of memory each page of
+ * a tracked area was. FRAMES_BEFORE_NAME, by ftdump: the same file of the last epoch that it answered with `ok`.
+ *
+ * All: header, entries, and in the header a crc32c of all entries. Of one host, one build: no byte order is fixed.
  */
 #ifndef FT_HOOK_AREAS_H
 #define FT_HOOK_AREAS_H
@@ -15,11 +18,15 @@
 
 #define AREAS_NAME "ftctl-areas"
 #define KEPT_NAME "ftctl-kept"
+#define FRAMES_NAME "ftctl-frames"
+#define FRAMES_BEFORE_NAME "ftctl-frames-before"
 #define AREAS_MAGIC 0x3153414552415446ull /* FTAREAS1 */
 #define KEPT_MAGIC 0x315450454b415446ull  /* FTAKEPT1 */
+#define FRAMES_MAGIC 0x31454d4152465446ull /* FTFRAME1 */
 
 enum areas_flags {
 	AREAS_VERIFY = 1, /* of the header: tell CRIU of everything all the same */
+	AREAS_SOFT_DIRTY = 4, /* of the header: written pages are found by their soft-dirty bits */
 	AREAS_QUICK = 2,  /* of the header: this kernel's quick scan tells of all that was written, and of what is gone */
 	AREA_WHOLE = 1,   /* of an area: not tracked for the whole epoch, or the last dump failed */
 	AREA_CLOSED = 4,  /* of an area, within ftdump: nobody may read or write it */

@@ -29,6 +29,7 @@
 #include "crc/crc32c.h"
 #include "enter/enter.h"
 #include "hook/areas.h"
+#include "hook/dirty.h"
 #include "hook/hook.h"
 #include "hook/late.h"
 #include "hook/pagemap_scan.h"
@@ -77,6 +78,10 @@ void written_load(void)
 	struct area *list = read_areas(&header);
 	if (list == NULL)
 		return; /* every page is dumped, and ftdump sees that nothing was kept */
+	if ((header.flags & AREAS_SOFT_DIRTY) != 0) {
+		dirty_load(list, header.count, (header.flags & AREAS_VERIFY) != 0);
+		return;
+	}
 	written.area = calloc(header.count + 1, sizeof *written.area);
 	written.quick = (header.flags & AREAS_QUICK) != 0 && (hook.shortcuts & HOOK_QUICK) != 0;
 	if (written.area != NULL && scan_prepare(written.quick, header.marker)) {
@@ -290,7 +295,7 @@ void written_closed(int fd)
 		last_pagemap.fd = -1;
 }
 
-static uint32_t whose_pagemap(int fd)
+uint32_t written_pagemap_of(int fd)
 {
 	if (fd != last_pagemap.fd) {
 		last_pagemap.pid = pid_of(fd);
@@ -331,7 +336,7 @@ int ioctl(int fd, unsigned long request, ...)
 		return -1;
 	}
 	if (request == PAGEMAP_SCAN && written.loaded && is_question(argument)) {
-		uint32_t pid = whose_pagemap(fd);
+		uint32_t pid = written_pagemap_of(fd);
 		if (pid != 0 && has_area(area_at(pid, 0), pid)) {
 			scan_process(fd, pid);
 			return answer_question(fd, pid, argument);
@@ -373,20 +378,26 @@ static size_t list_kept(struct area *out)
 	return count;
 }
 
-void written_save(void)
+void written_tell(const struct area *kept, size_t count)
 {
-	if (!written.loaded)
-		return;
-	struct area *kept = malloc((written.areas + scan_findings.count + scan_spans.count + 1) * sizeof *kept);
 	int fd = (int)syscall(SYS_openat, AT_FDCWD, ENTER_IMAGES_PATH "/" KEPT_NAME ".new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (kept != NULL && fd >= 0) {
-		struct areas_header header = { .magic = KEPT_MAGIC, .count = list_kept(kept) };
-		header.crc = ft_crc32c(0, kept, header.count * sizeof *kept);
-		if (write_whole(fd, &header, sizeof header) && write_whole(fd, kept, header.count * sizeof *kept))
+	if (fd >= 0) {
+		const struct areas_header header = { .magic = KEPT_MAGIC, .count = count, .crc = ft_crc32c(0, kept, count * sizeof *kept) };
+		if (write_whole(fd, &header, sizeof header) && write_whole(fd, kept, count * sizeof *kept))
 			(void)syscall(SYS_renameat2, AT_FDCWD, ENTER_IMAGES_PATH "/" KEPT_NAME ".new", AT_FDCWD,
 				      ENTER_IMAGES_PATH "/" KEPT_NAME, 0); /* ftdump fails the epoch if it is not there */
 	}
 	if (fd >= 0)
 		close(fd);
+}
+
+void written_save(void)
+{
+	dirty_save();
+	if (!written.loaded)
+		return;
+	struct area *kept = malloc((written.areas + scan_findings.count + scan_spans.count + 1) * sizeof *kept);
+	if (kept != NULL)
+		written_tell(kept, list_kept(kept));
 	free(kept);
 }

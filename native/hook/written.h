@@ -3,6 +3,10 @@
 #define FT_HOOK_WRITTEN_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hook/areas.h"
 
 /* Before the freeze: reads the list of tracked areas, if ftdump has left one, and makes room. */
 void written_load(void);
@@ -12,6 +16,10 @@ void written_scan(void);
 bool written_quickly(void);
 /* CRIU closes a descriptor: the next of that number is another file's. */
 void written_closed(int fd);
+/* The process whose pagemap a descriptor is; 0: it is none. */
+uint32_t written_pagemap_of(int fd) __attribute__((visibility("hidden")));
+/* Leaves the list for ftdump. */
+void written_tell(const struct area *kept, size_t count) __attribute__((visibility("hidden")));
 /* After the thaw: tells ftdump what CRIU was not told of. */
 void written_save(void);
 

@@ -3,7 +3,8 @@
  * sends a number through the connection, takes it out at the other end, prints it, and goes on with the next;
  * it ends with an error as soon as anything is not as it was. Preflight dumps and restores it.
  *
- * `ftprobe tracking`: says how written memory will be found on this host: `ok tracking=wp-async`, or `ok tracking=full reason=…`.
+ * `ftprobe tracking`: says how written memory will be found on this host: `ok tracking=wp-async`, or `soft-dirty` or `full` with `reason=…`,
+ * why it is nothing better.
  *
  * `ftprobe vfork`: the same from a vfork()ed child, whose parent then is in uninterruptible sleep: what no
  * debugger can stop, and no dump.
@@ -129,10 +130,10 @@ static int say_tracking(void)
 {
 	char why[TRACK_WHY_BYTES];
 	struct line_writer line;
-	int cannot = track_probe(why, sizeof why);
+	enum track_mode mode = track_choose(TRACK_WP_ASYNC, why, sizeof why);
 	line_begin(&line, "ok");
-	line_raw(&line, "tracking", cannot == 0 ? "wp-async" : "full");
-	if (cannot != 0)
+	line_raw(&line, "tracking", track_called(mode));
+	if (why[0] != 0)
 		line_text(&line, "reason", why);
 	line_end(&line);
 	return write(STDOUT_FILENO, line.text, line.length) == (ssize_t)line.length ? 0 : 1;

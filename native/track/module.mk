@@ -1,4 +1,4 @@
-TRACK_SRCS := track/tracker.c track/inject.c track/probe.c
+TRACK_SRCS := track/tracker.c track/inject.c track/probe.c track/dirty.c
 
 # With ptrace, and memory that must be where the test puts it.
 TESTS += track-test

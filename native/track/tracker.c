@@ -327,6 +327,32 @@ static void refresh_process(struct tracker *tracker, struct track_process *proce
 	}
 }
 
+/* Nothing has to be done to a process to see its soft-dirty bits. One that is new here is whole this time: its pid may have been another's. */
+static void refresh_dirty(struct tracker *tracker, struct track_process *process)
+{
+	struct area_list now = { 0 };
+	if (process->refused[0] != 0 || process->inside <= 0)
+		return;
+	int result = read_areas(process, &now);
+	if (result > 0)
+		refuse(tracker, process, "asynchronous input is under way");
+	else if (result == 0 && track_clears_refs(process->host))
+		refuse(tracker, process, "it has clear_refs open, which takes away soft-dirty bits");
+	else if (result == 0) {
+		for (size_t i = 0; i < now.count; i++)
+			now.area[i].flags = process->known ? 0 : AREA_WHOLE;
+		free(process->area);
+		process->area = now.area;
+		process->areas = now.count;
+		process->room = now.room;
+		process->known = true;
+		return;
+	}
+	free(now.area);
+	process->areas = 0;
+	process->known = false;
+}
+
 /* ---- the list for the hook ---- */
 
 static int by_pid(const void *a, const void *b)
@@ -337,7 +363,9 @@ static int by_pid(const void *a, const void *b)
 
 static int write_list(const struct tracker *tracker, int images, bool whole)
 {
-	struct areas_header header = { .magic = AREAS_MAGIC, .flags = (tracker->verify ? AREAS_VERIFY : 0) | (tracker->quick ? AREAS_QUICK : 0),
+	uint32_t flags = (tracker->verify ? AREAS_VERIFY : 0) | (tracker->quick ? AREAS_QUICK : 0) |
+			 (tracker->mode == TRACK_SOFT_DIRTY ? AREAS_SOFT_DIRTY : 0);
+	struct areas_header header = { .magic = AREAS_MAGIC, .flags = flags,
 				      .marker = tracker->marker };
 	struct area_list list = { 0 };
 	int result = 0;
@@ -362,7 +390,19 @@ static int write_list(const struct tracker *tracker, int images, bool whole)
 	return result;
 }
 
-int track_refresh(struct tracker *tracker, const pid_t *pid, size_t pids, bool whole, int images)
+/* What the last dump saw of the frames; without it, everything is dumped. */
+static int hand_on_frames(const struct tracker *tracker, bool whole, int before, int images)
+{
+	if (tracker->mode != TRACK_SOFT_DIRTY)
+		return 0;
+	if (unlinkat(images, FRAMES_BEFORE_NAME, 0) != 0 && errno != ENOENT)
+		return -1;
+	if (whole || before < 0 || linkat(before, FRAMES_NAME, images, FRAMES_BEFORE_NAME, 0) == 0 || errno == ENOENT)
+		return 0;
+	return -1;
+}
+
+int track_refresh(struct tracker *tracker, const pid_t *pid, size_t pids, bool whole, int before, int images)
 {
 	unsigned injections = 0;
 	if (tracker->mode == TRACK_FULL)
@@ -375,14 +415,17 @@ int track_refresh(struct tracker *tracker, const pid_t *pid, size_t pids, bool w
 		if (process == NULL)
 			continue; /* it has just ended, or there is no memory: dumped whole */
 		process->alive = true;
-		refresh_process(tracker, process, &injections);
+		if (tracker->mode == TRACK_SOFT_DIRTY)
+			refresh_dirty(tracker, process);
+		else
+			refresh_process(tracker, process, &injections);
 	}
 	remove_ended(tracker);
 	if (tracker->count > 1)
 		qsort(tracker->process, tracker->count, sizeof *tracker->process, by_pid);
 	bool all = whole || tracker->doubt;
 	tracker->doubt = true; /* until the dump is known to have worked */
-	return write_list(tracker, images, all);
+	return hand_on_frames(tracker, all, before, images) != 0 ? -1 : write_list(tracker, images, all);
 }
 
 /* ---- after the dump ---- */
@@ -444,6 +487,7 @@ int track_collect(struct tracker *tracker, int images, struct area **kept, size_
 			tracker->process[i].area[k].flags &= ~(uint32_t)AREA_WHOLE;
 	(void)unlinkat(images, AREAS_NAME, 0); /* else they go with the directory */
 	(void)unlinkat(images, KEPT_NAME, 0);
+	(void)unlinkat(images, FRAMES_BEFORE_NAME, 0);
 	tracker->doubt = false;
 	return 0;
 }
@@ -457,7 +501,7 @@ size_t track_watched(const struct tracker *tracker)
 {
 	size_t watched = 0;
 	for (size_t i = 0; i < tracker->count; i++)
-		watched += tracker->process[i].userfaultfd >= 0;
+		watched += tracker->process[i].userfaultfd >= 0 || (tracker->mode == TRACK_SOFT_DIRTY && tracker->process[i].known);
 	return watched;
 }
 

@@ -19,7 +19,8 @@
 #include "hook/areas.h"
 
 enum { TRACK_WHY_BYTES = 160 };
-enum track_mode { TRACK_FULL, TRACK_WP_ASYNC };
+/* From the one that always works to the best one. */
+enum track_mode { TRACK_FULL, TRACK_SOFT_DIRTY, TRACK_WP_ASYNC };
 
 struct track_process {
 	pid_t host, inside;
@@ -28,13 +29,14 @@ struct track_process {
 	unsigned seen;   /* refreshes */
 	char refused[96]; /* not empty: why it is dumped whole, always */
 	bool alive;      /* at this refresh */
+	bool known;      /* in the list of a refresh before this one */
 	struct area *area; /* ascending; flags as told to the hook */
 	size_t areas, room;
 };
 
 struct tracker {
 	enum track_mode mode;
-	char why[TRACK_WHY_BYTES]; /* of TRACK_FULL */
+	char why[TRACK_WHY_BYTES]; /* not empty: why nothing better */
 	bool verify;
 	bool quick; /* the kernel's quick scan is right, and it can be asked about single areas (Linux 6.14) */
 	uint64_t marker; /* track_probe_marker() */
@@ -47,6 +49,11 @@ struct tracker {
 
 /* Whether this kernel finds written pages, by trying (track/probe.c): 0, or errno and why not. */
 int track_probe(char *why, size_t size);
+/* The same by soft-dirty bits (track/dirty.c). */
+int track_probe_dirty(char *why, size_t size);
+/* The best that works, up to `best`; *why: why nothing better does, empty for the best there is. */
+enum track_mode track_choose(enum track_mode best, char *why, size_t size);
+const char *track_called(enum track_mode mode);
 /* Whether this kernel's quick scan, which looks at marks alone, tells of pages that are gone too. */
 bool track_probe_quick(void);
 /* What /proc/PID/pagemap shows, but for soft-dirty, where a mark is and no page; 0: it cannot be told from a page that is swapped out. */
@@ -56,15 +63,18 @@ void track_close(struct tracker *tracker);
 
 /*
  * Before a freeze: finds new processes and areas, and writes the list for the hook into the directory of images. `whole`: nothing
- * may be left out of this dump. -1 with errno if the list cannot be written; what cannot be tracked is only dumped whole.
+ * may be left out of this dump. `before`: the directory of the last dump's images, or -1. -1 with errno if the list cannot be written; what
+ * cannot be tracked is only dumped whole.
  */
-int track_refresh(struct tracker *tracker, const pid_t *pid, size_t pids, bool whole, int images);
+int track_refresh(struct tracker *tracker, const pid_t *pid, size_t pids, bool whole, int before, int images);
 /* After a dump: what the hook kept, in malloc'd memory, and its files removed. Areas that it found lost are forgotten. -1 with errno. */
 int track_collect(struct tracker *tracker, int images, struct area **kept, size_t *count);
 /* The dump failed, at whatever place. */
 void track_doubt(struct tracker *tracker);
 /* Processes tracked; 0 in mode full. */
 size_t track_watched(const struct tracker *tracker);
+/* Whether a process has a clear_refs open: whoever writes to it takes away soft-dirty bits. */
+bool track_clears_refs(pid_t pid);
 /* Why all memory, or that of some process, is dumped whole; empty: none is for a lasting reason. */
 void track_why_whole(const struct tracker *tracker, char *why, size_t size);
 

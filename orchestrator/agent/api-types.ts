@@ -65,7 +65,7 @@ export interface PairView {
   pauseMs?: Percentiles;
   /** Medians of what the pause consists of. */
   pausePartsMs?: Record<string, number>;
-  /** How written memory is found: `wp-async`, or `full` where all of it is dumped every time. */
+  /** How written memory is found: `wp-async`, `soft-dirty`, or `full` where all of it is dumped every time. */
   tracking?: string;
   /** Why all memory, or that of some process, is dumped whole. */
   wholeWhy?: string;

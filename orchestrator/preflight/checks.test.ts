@@ -117,12 +117,20 @@ describe("a host", () => {
     const full = { mode: "full" as const, reason: "no userfaultfd" };
     const why = told({ ...host, tracking: full });
     expect(why).toMatch(/ms of pause per 100 MiB, \d+ ms for the 64 MiB here: no userfaultfd$/);
+    const dirty = { mode: "soft-dirty" as const, reason: "an old kernel" };
+    expect(told({ ...host, tracking: dirty })).toMatch(
+      /^soft-dirty: .* looks at all pages: an old kernel$/,
+    );
   });
 
   it("has its tracking read from the probe, and believes nothing else", () => {
     expect(parseTracking("ok tracking=wp-async\n")).toEqual({ mode: "wp-async" });
     const refused = "ok tracking=full reason=the%20kernel%20gives%20none";
     expect(parseTracking(refused)).toEqual({ mode: "full", reason: "the kernel gives none" });
+    expect(parseTracking("ok tracking=soft-dirty reason=old")).toEqual({
+      mode: "soft-dirty",
+      reason: "old",
+    });
     expect(parseTracking("")).toMatchObject({ mode: "full" });
   });
 

@@ -70,7 +70,15 @@ const TRACKED =
   "wp-async: only pages written since the last checkpoint are copied, as a probe has shown";
 
 function trackingFindings({ tracking }: HostFacts, { memoryBytes }: HostNeeds): Finding[] {
-  if (tracking.mode !== "full") return [];
+  if (tracking.mode === "wp-async") return [];
+  if (tracking.mode === "soft-dirty") {
+    return [
+      warning(
+        `soft-dirty: only pages written since the last checkpoint are copied, but each checkpoint looks at all pages: ${tracking.reason ?? "not known why"}`,
+        "Use Linux 6.7 or newer for shorter pauses.",
+      ),
+    ];
+  }
   const mib = memoryBytes / 2 ** 20;
   const cost = `about ${WHOLE_MS_PER_100_MIB} ms of pause per 100 MiB`;
   const here =

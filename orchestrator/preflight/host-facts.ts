@@ -38,7 +38,7 @@ export interface HostFacts {
   kernelConfig: Record<string, string>;
   hasTun: boolean;
   /** How written memory will be found, as a probe has shown; with the reason if it is not. */
-  tracking: { mode: "wp-async" | "full"; reason?: string };
+  tracking: { mode: "wp-async" | "soft-dirty" | "full"; reason?: string };
   cpuModel: string;
   cpuFlags: string[];
   /** Of the CRIU toolkit; absent: not installed. */
@@ -162,12 +162,13 @@ async function trackingFacts(environment: HostEnvironment): Promise<HostFacts["t
   return parseTracking(probe.failed ? "" : probe.stdout);
 }
 
-/** `ok tracking=full reason=…` */
+/** `ok tracking=full reason=…`: why it is nothing better. */
 export function parseTracking(line: string): HostFacts["tracking"] {
-  const mode = /^ok tracking=(wp-async|full)(?: reason=(\S+))?$/.exec(line.trim());
+  const mode = /^ok tracking=(wp-async|soft-dirty|full)(?: reason=(\S+))?$/.exec(line.trim());
   if (mode?.[1] === "wp-async") return { mode: "wp-async" };
   const reason = mode === null ? "the probe of the kernel did not answer" : mode[2];
-  return { mode: "full", ...(reason === undefined ? {} : { reason: decodeLineValue(reason) }) };
+  const found = mode?.[1] === "soft-dirty" ? "soft-dirty" : "full";
+  return { mode: found, ...(reason === undefined ? {} : { reason: decodeLineValue(reason) }) };
 }
 
 export function parseKernelConfig(text: string): Record<string, string> {

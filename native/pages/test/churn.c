@@ -238,6 +238,39 @@ static void till(struct slot *s)
 	}
 }
 
+/* What nobody looks at: so that another content was at these addresses before. */
+static void litter(void *at)
+{
+	if (mmap(at, FIELD_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+		wrong("mmap");
+	for (size_t page = draw(8); page < FIELD_PAGES; page += 8)
+		((uint64_t *)at)[page * WORDS] = page;
+}
+
+/* The large area changes places with other memory, whole page tables at a time: the kernel may move the tables themselves. */
+static void move_field(void)
+{
+	static uint64_t *home[2];
+	for (int i = 0; i < 2 && home[1] == NULL; i++) {
+		uintptr_t room = (uintptr_t)mmap(NULL, (FIELD_PAGES + TABLE_PAGES) * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (room == (uintptr_t)MAP_FAILED)
+			wrong("mmap");
+		home[i] = (uint64_t *)((room + TABLE_PAGES * PAGE - 1) / (TABLE_PAGES * PAGE) * (TABLE_PAGES * PAGE));
+		litter(home[i]);
+	}
+	if (field.pages == 0)
+		return;
+	uint64_t *to = field.at == home[0] ? home[1] : home[0];
+	if (mremap(field.at, FIELD_PAGES * PAGE, FIELD_PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED) {
+		if (errno == EFAULT)
+			return; /* of several areas */
+		wrong("mremap of a large area");
+	}
+	if (field.at == home[0] || field.at == home[1])
+		litter(field.at);
+	field.at = to;
+}
+
 static void begin_child(void)
 {
 	char seed[40];
@@ -331,6 +364,8 @@ int main(int argc, char **argv)
 		for (int i = 0; i < OPERATIONS; i++)
 			operate();
 		till(&field);
+		if (draw(40) == 0)
+			move_field();
 		if (depth == 0)
 			write_shared();
 		if (round % FIELD_ROUNDS == 0)

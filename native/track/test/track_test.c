@@ -287,11 +287,11 @@ TEST(address_space_kept_for_later_is_tracked_when_it_is_opened)
 	struct tracker tracker;
 	bool whole;
 	track_open(&tracker, TRACK_WP_ASYNC, false);
-	CHECK_EQ(track_refresh(&tracker, &pid, 1, false, images), 0);
+	CHECK_EQ(track_refresh(&tracker, &pid, 1, false, -1, images), 0);
 	CHECK_EQ(tracked_pages(&tracker, pages, KEPT_PAGES, &whole), 16);
 	as_if_dumped(&tracker);
 	do_as_told(flags, 1);
-	CHECK_EQ(track_refresh(&tracker, &pid, 1, false, images), 0);
+	CHECK_EQ(track_refresh(&tracker, &pid, 1, false, -1, images), 0);
 	CHECK_EQ(tracked_pages(&tracker, pages, 16, &whole), 16);
 	CHECK(!whole);
 	CHECK_EQ(tracked_pages(&tracker, pages + 16 * PAGE, 16, &whole), 16);
@@ -301,7 +301,7 @@ TEST(address_space_kept_for_later_is_tracked_when_it_is_opened)
 	/* With pages in it: dumped whole in every epoch it would be dear. */
 	as_if_dumped(&tracker);
 	do_as_told(flags, 2);
-	CHECK_EQ(track_refresh(&tracker, &pid, 1, false, images), 0);
+	CHECK_EQ(track_refresh(&tracker, &pid, 1, false, -1, images), 0);
 	CHECK_EQ(tracked_pages(&tracker, pages, KEPT_PAGES, &whole), 32);
 	CHECK(!whole);
 	track_close(&tracker);

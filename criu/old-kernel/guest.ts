@@ -1,0 +1,160 @@
+/**
+ * In the virtual machine of `main.ts`, on a kernel that has soft-dirty bits and no PAGEMAP_SCAN: churn (native/pages/test/churn.c), which checks
+ * every page of its own, is dumped by the real ftdump, committed to the real ftstore and restored, through several lives.
+ *
+ *   node guest.js LIVES SEED      prints a line a life, and as its last one `verdict ok` or `verdict failed: why`
+ */
+import { mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { execa } from "execa";
+import { limits } from "../../orchestrator/limits.js";
+import { Checkpointer } from "../checkpointer.js";
+import { openComposer } from "../composer.js";
+import { restore } from "../restorer.js";
+import { openSandbox, type Sandbox } from "../sandbox.js";
+
+const nativeDir = resolve("build");
+const toolkit = join(nativeDir, "toolkit");
+const hook = join(nativeDir, "lib/libfthook.so");
+const pair = "000000000000";
+/** Rounds between two looks at all memory: without KVM each takes seconds. */
+const LOOK = 24;
+const EPOCHS = 5;
+const BETWEEN_MS = 300;
+const FREEZE_MS_MAX = 30_000;
+const RESTORE_MS_MAX = 60_000;
+/** Without KVM all is some fifty times slower. */
+Object.assign(limits, {
+  dumpTimeoutMs: limits.firstDumpTimeoutMs,
+  storeCommandTimeoutMs: limits.firstDumpTimeoutMs,
+});
+
+async function main(lives: number, seed: number): Promise<void> {
+  const { stdout } = await execa(join(nativeDir, "bin/ftprobe"), ["tracking"]);
+  console.log(`kernel ${(await readFile("/proc/sys/kernel/osrelease", "utf8")).trim()}: ${stdout}`);
+  if (!stdout.startsWith("ok tracking=soft-dirty ")) throw new Error(`ftprobe says ${stdout}`);
+  const folder = await mkdtemp("/tmp/k-");
+  await writeFile(join(folder, "roots"), "");
+  await rest(folder);
+  const enter = () =>
+    openSandbox({
+      nativeDir,
+      program: join(nativeDir, "test/churn"),
+      probeArguments: [`${seed}/${LOOK}`],
+    });
+  let current = await enter();
+  await current.start();
+  await counts(current, 20);
+  for (let generation = 1; generation <= lives; generation += 1) {
+    const images = await live(current, folder, generation);
+    await current.close();
+    current = await enter();
+    await restore({
+      program: join(nativeDir, "bin/ftrestore"),
+      initPid: current.initPid,
+      toolkit,
+      hook,
+      images,
+      log: join(folder, `restore-${generation}.log`),
+      kdat: join(folder, "kdat"),
+      subject: "churn",
+      timeoutMs: RESTORE_MS_MAX,
+    });
+    const restored = current.counted();
+    await counts(current, restored + 2 * LOOK);
+    console.log(`life ${generation}: restored, and every page is as it was`);
+  }
+  await current.close();
+}
+
+/** As often as it takes, as long as it goes on. */
+async function counts(of: Sandbox, beyond: number): Promise<void> {
+  for (let before = -1; of.counted() <= beyond; ) {
+    if (of.counted() === before) throw new Error(`the program stands still at ${before}`);
+    before = of.counted();
+    await of.countsBeyond(beyond).catch(() => {});
+  }
+}
+
+/** Of a program that does nothing next to nothing is dumped again. */
+async function rest(folder: string): Promise<void> {
+  const still = await openSandbox({ nativeDir, probeArguments: ["still"] });
+  await still.start();
+  await still.countsBeyond(0);
+  const checkpoints = await dumper(still, folder, {});
+  const path = join(folder, "blob");
+  for (let epoch = 1; epoch <= 3; epoch += 1) {
+    const dumped = await checkpoints.dump({ epoch, base: epoch - 1, generation: 1, path });
+    console.log(`still, epoch ${epoch}: ${dumped.pagesDumped} of ${dumped.pages} pages dumped`);
+    if (epoch > 1 && dumped.pagesDumped > dumped.pages / 4) throw new Error("too much was dumped");
+  }
+  await checkpoints.stop();
+  await still.close();
+}
+
+function dumper(of: Sandbox, folder: string, environment: NodeJS.ProcessEnv) {
+  return mkdtemp(join(folder, "work-")).then((work) =>
+    Checkpointer.start({
+      program: join(nativeDir, "bin/ftdump"),
+      pair,
+      initPid: of.initPid,
+      toolkit,
+      hook,
+      work,
+      gate: "none",
+      roots: join(folder, "roots"),
+      kdat: join(folder, "kdat"),
+      freezeMsMax: FREEZE_MS_MAX,
+      tracking: "auto",
+      subject: "churn",
+      environment: { ...process.env, ...environment },
+    }),
+  );
+}
+
+/** Epochs of one life, of which one dump fails; the images of the last. In every other life all memory is compared at each freeze. */
+async function live(of: Sandbox, folder: string, generation: number): Promise<string> {
+  const verify = generation % 2 === 0;
+  const fault = ["dump.frozen", "dump.thawed", "dump.pack"][generation % 3];
+  const checkpoints = await dumper(of, folder, {
+    FTCTL_FAULT: `${fault}:error:3`,
+    ...(verify ? { FTDUMP_VERIFY_PAGES: "1" } : {}),
+  });
+  const into = join(folder, `life-${generation}`);
+  await mkdir(into);
+  const roots = join(folder, "roots");
+  const composer = await openComposer({ nativeDir, pair, folder: into, roots, subject: "churn" });
+  const path = join(into, "blob");
+  let base = 0;
+  let left = 0;
+  for (let epoch = 1; epoch <= EPOCHS; epoch += 1) {
+    await new Promise((done) => setTimeout(done, BETWEEN_MS));
+    const result = await checkpoints
+      .dump({ epoch, base, generation, path })
+      .catch((error: Error) => error);
+    if (result instanceof Error) {
+      if (!result.message.includes("injected")) throw result;
+      console.log(`life ${generation}, epoch ${epoch}: failed at ${fault}, as it was told to`);
+      continue; // the same base again
+    }
+    if (result.tracking !== "soft-dirty") throw new Error(`tracking is ${result.tracking}`);
+    left += result.pages - result.pagesDumped;
+    console.log(
+      `life ${generation}, epoch ${epoch}: ${result.pagesDumped} of ${result.pages} pages dumped, ${result.pagesChanged} shipped, paused ${Math.round(result.pauseMs)} ms`,
+    );
+    await composer.commit(epoch, path);
+    base = epoch;
+  }
+  // It writes to most of its memory between two dumps, as all is slow here.
+  if (!verify && left === 0) throw new Error("no page was ever left out");
+  await checkpoints.stop();
+  const images = await composer.images();
+  await composer.close();
+  return images;
+}
+
+const failure = await main(Number(process.argv[2] ?? 2), Number(process.argv[3] ?? 1)).catch(
+  (error: Error) => error,
+);
+console.log(failure === undefined ? "verdict ok" : `verdict failed: ${failure.message}`);
+process.exit();

@@ -1,0 +1,131 @@
+/* Soft-dirty bits: whether this kernel has them, and who else uses them. And which way of finding written pages is the best that works. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "hook/dirty.h"
+#include "hook/pagemap_scan.h"
+#include "track/tracker.h"
+
+enum { PAGES = 4, WRITTEN = 2 };
+
+struct probe {
+	int pagemap, clear_refs;
+	uint8_t *bytes;
+	size_t page_bytes;
+};
+
+static int failed(char *why, size_t size, const char *what)
+{
+	int error = errno != 0 ? errno : EPROTO;
+	snprintf(why, size, "%s: %s", what, strerror(error));
+	return error;
+}
+
+static bool look(const struct probe *p, uint64_t entry[PAGES])
+{
+	off_t at = (off_t)((uintptr_t)p->bytes / p->page_bytes * sizeof *entry);
+	return pread(p->pagemap, entry, PAGES * sizeof *entry, at) == (ssize_t)(PAGES * sizeof *entry);
+}
+
+/* Where it is there, CRIU asks by it, and what it says of soft-dirty bits tells nothing of frames. */
+static bool has_pagemap_scan(const struct probe *p)
+{
+	struct pm_scan_arg scan = { .size = sizeof scan, .start = (uintptr_t)p->bytes, .end = (uintptr_t)p->bytes };
+	return ioctl(p->pagemap, PAGEMAP_SCAN, &scan) >= 0 || (errno != ENOTTY && errno != EINVAL);
+}
+
+static int find_a_write(const struct probe *p, char *why, size_t size)
+{
+	uint64_t before[PAGES], after[PAGES];
+	memset(p->bytes, 1, PAGES * p->page_bytes);
+	if (!look(p, before))
+		return failed(why, size, "/proc/self/pagemap cannot be read");
+	if (write(p->clear_refs, "4", 1) != 1)
+		return failed(why, size, "soft-dirty bits cannot be cleared");
+	p->bytes[WRITTEN * p->page_bytes] = 2;
+	if (!look(p, after))
+		return failed(why, size, "/proc/self/pagemap cannot be read");
+	errno = EPROTO;
+	for (size_t i = 0; i < PAGES; i++) {
+		if ((before[i] & PAGEMAP_SOFT_DIRTY) == 0 || ((after[i] & PAGEMAP_SOFT_DIRTY) != 0) != (i == WRITTEN))
+			return failed(why, size, "no soft-dirty bits (CONFIG_MEM_SOFT_DIRTY)");
+		if ((before[i] & PAGEMAP_PRESENT) == 0 || (before[i] & PAGEMAP_FRAME) == 0)
+			return failed(why, size, "/proc/self/pagemap does not show frames");
+	}
+	return 0;
+}
+
+int track_probe_dirty(char *why, size_t size)
+{
+	int result;
+	errno = 0;
+	snprintf(why, size, "%s", "");
+	struct probe p = { .page_bytes = (size_t)sysconf(_SC_PAGESIZE) };
+	p.pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	p.clear_refs = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+	p.bytes = mmap(NULL, PAGES * p.page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p.pagemap < 0 || p.clear_refs < 0 || p.bytes == MAP_FAILED)
+		result = failed(why, size, "soft-dirty bits cannot be tried");
+	else if (has_pagemap_scan(&p))
+		result = (errno = ENOTSUP, failed(why, size, "soft-dirty bits are not used where there is PAGEMAP_SCAN"));
+	else
+		result = find_a_write(&p, why, size);
+	if (p.bytes != MAP_FAILED)
+		munmap(p.bytes, PAGES * p.page_bytes);
+	if (p.pagemap >= 0)
+		close(p.pagemap);
+	if (p.clear_refs >= 0)
+		close(p.clear_refs);
+	return result;
+}
+
+/* ---- the choice ---- */
+
+const char *track_called(enum track_mode mode)
+{
+	static const char *const names[] = { [TRACK_FULL] = "full", [TRACK_SOFT_DIRTY] = "soft-dirty", [TRACK_WP_ASYNC] = "wp-async" };
+	return names[mode];
+}
+
+enum track_mode track_choose(enum track_mode best, char *why, size_t size)
+{
+	char no_bits[TRACK_WHY_BYTES];
+	size_t used;
+	snprintf(why, size, "%s", "");
+	if (best == TRACK_WP_ASYNC && track_probe(why, size) == 0)
+		return TRACK_WP_ASYNC;
+	if (best != TRACK_FULL && track_probe_dirty(no_bits, sizeof no_bits) == 0)
+		return TRACK_SOFT_DIRTY;
+	used = strlen(why);
+	if (best != TRACK_FULL)
+		snprintf(why + used, size - used, "%s%s", used > 0 ? "; " : "", no_bits);
+	else
+		snprintf(why, size, "switched off (tracking: full)");
+	return TRACK_FULL;
+}
+
+/* ---- who else ---- */
+
+bool track_clears_refs(pid_t pid)
+{
+	char path[32], link[64];
+	static const char name[] = "/clear_refs";
+	snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+	DIR *list = opendir(path);
+	bool found = false;
+	if (list == NULL)
+		return false; /* it has ended */
+	for (struct dirent *entry; !found && (entry = readdir(list)) != NULL;) {
+		ssize_t length = readlinkat(dirfd(list), entry->d_name, link, sizeof link - 1);
+		size_t tail = sizeof name - 1;
+		found = length >= (ssize_t)tail && memcmp(link + (size_t)length - tail, name, tail) == 0;
+	}
+	closedir(list);
+	return found;
+}

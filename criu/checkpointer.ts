@@ -39,7 +39,7 @@ export interface CheckpointerOptions {
   /** What shortens the pause and is to be done the plain way. */
   without?: Shortcut[];
   /** `auto`: only pages written since the last epoch are dumped, where the kernel can tell; `full` (default): all. */
-  tracking?: "auto" | "full";
+  tracking?: "auto" | "soft-dirty" | "full";
   /** Of changed pages, on their way (default: `none`). */
   compression?: Compression;
   environment?: NodeJS.ProcessEnv;

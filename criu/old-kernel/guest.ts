@@ -30,9 +30,9 @@ Object.assign(limits, {
 });
 
 async function main(lives: number, seed: number): Promise<void> {
-  const { stdout } = await execa(join(nativeDir, "bin/ftprobe"), ["tracking"]);
+  const { stdout } = await execa(join(nativeDir, "bin/ftprobe"), ["tracking", "soft-dirty"]);
   console.log(`kernel ${(await readFile("/proc/sys/kernel/osrelease", "utf8")).trim()}: ${stdout}`);
-  if (!stdout.startsWith("ok tracking=soft-dirty ")) throw new Error(`ftprobe says ${stdout}`);
+  if (!stdout.startsWith("ok tracking=soft-dirty")) throw new Error(`ftprobe says ${stdout}`);
   const folder = await mkdtemp("/tmp/k-");
   await writeFile(join(folder, "roots"), "");
   await rest(folder);
@@ -105,7 +105,7 @@ function dumper(of: Sandbox, folder: string, environment: NodeJS.ProcessEnv) {
       roots: join(folder, "roots"),
       kdat: join(folder, "kdat"),
       freezeMsMax: FREEZE_MS_MAX,
-      tracking: "auto",
+      tracking: "soft-dirty",
       subject: "churn",
       environment: { ...process.env, ...environment },
     }),

@@ -3,7 +3,7 @@
  * sends a number through the connection, takes it out at the other end, prints it, and goes on with the next;
  * it ends with an error as soon as anything is not as it was. Preflight dumps and restores it.
  *
- * `ftprobe tracking`: says how written memory will be found on this host: `ok tracking=wp-async`, or `soft-dirty` or `full` with `reason=…`,
+ * `ftprobe tracking [auto|soft-dirty]`: says how written memory will be found on this host: `ok tracking=wp-async`, or `soft-dirty` or `full` with `reason=…`,
  * why it is nothing better.
  *
  * `ftprobe vfork`: the same from a vfork()ed child, whose parent then is in uninterruptible sleep: what no
@@ -126,11 +126,11 @@ static int be_still(void)
 	return 0;
 }
 
-static int say_tracking(void)
+static int say_tracking(const char *wanted)
 {
 	char why[TRACK_WHY_BYTES];
 	struct line_writer line;
-	enum track_mode mode = track_choose(TRACK_WP_ASYNC, why, sizeof why);
+	enum track_mode mode = track_choose(strcmp(wanted, "soft-dirty") == 0 ? TRACK_SOFT_DIRTY : TRACK_WP_ASYNC, why, sizeof why);
 	line_begin(&line, "ok");
 	line_raw(&line, "tracking", track_called(mode));
 	if (why[0] != 0)
@@ -143,7 +143,7 @@ int main(int argc, char **argv)
 {
 	int ends[2];
 	if (argc > 1 && strcmp(argv[1], "tracking") == 0)
-		return say_tracking();
+		return say_tracking(argc > 2 ? argv[2] : "auto");
 	if (connect_to_self(ends) != 0) {
 		perror("ftprobe");
 		return 1;

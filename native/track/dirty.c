@@ -100,12 +100,13 @@ enum track_mode track_choose(enum track_mode best, char *why, size_t size)
 	snprintf(why, size, "%s", "");
 	if (best == TRACK_WP_ASYNC && track_probe(why, size) == 0)
 		return TRACK_WP_ASYNC;
-	if (best != TRACK_FULL && track_probe_dirty(no_bits, sizeof no_bits) == 0)
+	/* Only for who asks for it by name: no whole run of its test has been seen (`make test-soft-dirty`). */
+	if (best == TRACK_SOFT_DIRTY && track_probe_dirty(no_bits, sizeof no_bits) == 0)
 		return TRACK_SOFT_DIRTY;
 	used = strlen(why);
-	if (best != TRACK_FULL)
-		snprintf(why + used, size - used, "%s%s", used > 0 ? "; " : "", no_bits);
-	else
+	if (best == TRACK_SOFT_DIRTY)
+		snprintf(why + used, size - used, "%s", no_bits);
+	else if (best == TRACK_FULL)
 		snprintf(why, size, "switched off (tracking: full)");
 	return TRACK_FULL;
 }

@@ -40,7 +40,7 @@ const fileSchema = z.strictObject({
   nativeDir: folder.optional(),
   toolkitDir: folder.optional(),
   /** `auto`: only written pages are dumped, where the kernel can tell which they are; `full`: all memory, every epoch. */
-  tracking: z.enum(["auto", "full"]).default("auto"),
+  tracking: z.enum(["auto", "soft-dirty", "full"]).default("auto"),
   /** When an application runs after a takeover: `lazy`: before its memory is there; `whole`: after; `auto`: by its size. */
   restore: z.enum(["auto", "lazy", "whole"]).default("auto"),
   logLevel: z.enum(["trace", "debug", "info", "warn", "error", "fatal"]).default("info"),
@@ -71,7 +71,7 @@ export interface AgentConfig {
   dockerSocket: string;
   nativeDir: string;
   toolkitDir: string;
-  tracking: "auto" | "full";
+  tracking: "auto" | "soft-dirty" | "full";
   restore: "auto" | "lazy" | "whole";
   logLevel: "trace" | "debug" | "info" | "warn" | "error" | "fatal";
   peers: Peer[];

@@ -74,7 +74,7 @@ function trackingFindings({ tracking }: HostFacts, { memoryBytes }: HostNeeds): 
   if (tracking.mode === "soft-dirty") {
     return [
       warning(
-        `soft-dirty: only pages written since the last checkpoint are copied, but each checkpoint looks at all pages: ${tracking.reason ?? "not known why"}`,
+        `soft-dirty: only pages written since the last checkpoint are copied, but each checkpoint looks at all pages: ${tracking.reason ?? "agent.yaml has tracking: soft-dirty"}`,
         "Use Linux 6.7 or newer for shorter pauses.",
       ),
     ];

@@ -83,7 +83,7 @@ export interface HostEnvironment {
   /** build/ */
   nativeDir: string;
   /** As agent.yaml has it. */
-  tracking: "auto" | "full";
+  tracking: "auto" | "soft-dirty" | "full";
 }
 
 export async function gatherHostFacts(
@@ -155,7 +155,7 @@ async function trackingFacts(environment: HostEnvironment): Promise<HostFacts["t
   if (environment.tracking === "full") {
     return { mode: "full", reason: "agent.yaml has tracking: full" };
   }
-  const probe = await execa(join(environment.nativeDir, "bin/ftprobe"), ["tracking"], {
+  const probe = await execa(join(environment.nativeDir, "bin/ftprobe"), ["tracking", environment.tracking], {
     reject: false,
     timeout: COMMAND_TIMEOUT_MS,
   });

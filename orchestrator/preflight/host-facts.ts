@@ -155,10 +155,14 @@ async function trackingFacts(environment: HostEnvironment): Promise<HostFacts["t
   if (environment.tracking === "full") {
     return { mode: "full", reason: "agent.yaml has tracking: full" };
   }
-  const probe = await execa(join(environment.nativeDir, "bin/ftprobe"), ["tracking", environment.tracking], {
-    reject: false,
-    timeout: COMMAND_TIMEOUT_MS,
-  });
+  const probe = await execa(
+    join(environment.nativeDir, "bin/ftprobe"),
+    ["tracking", environment.tracking],
+    {
+      reject: false,
+      timeout: COMMAND_TIMEOUT_MS,
+    },
+  );
   return parseTracking(probe.failed ? "" : probe.stdout);
 }
 

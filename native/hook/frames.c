@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "crc/crc32c.h"
+#include "hook/whole.h"
 
 #define ENTRIES_MAX (1ull << 32)
 
@@ -15,32 +16,6 @@ struct frames_header {
 	uint32_t crc, zero;
 	uint64_t runs, entries;
 };
-
-static int read_whole(int fd, void *room, size_t length)
-{
-	for (size_t at = 0; at < length;) {
-		ssize_t got = read(fd, (char *)room + at, length - at);
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-			return -1;
-		at += (size_t)got;
-	}
-	return 0;
-}
-
-static int write_whole(int fd, const void *bytes, size_t length)
-{
-	for (size_t at = 0; at < length;) {
-		ssize_t done = write(fd, (const char *)bytes + at, length - at);
-		if (done < 0 && errno == EINTR)
-			continue;
-		if (done <= 0)
-			return -1;
-		at += (size_t)done;
-	}
-	return 0;
-}
 
 static uint32_t sum_of(const struct frames *frames)
 {
@@ -64,15 +39,15 @@ int frames_read(int fd, struct frames *out)
 {
 	struct frames_header header;
 	*out = (struct frames){ 0 };
-	if (read_whole(fd, &header, sizeof header) != 0 || header.magic != FRAMES_MAGIC || header.zero != 0 ||
+	if (!whole_read(fd, &header, sizeof header) || header.magic != FRAMES_MAGIC || header.zero != 0 ||
 	    header.runs > header.entries || header.entries > ENTRIES_MAX)
 		return -1;
 	out->runs = header.runs;
 	out->entries = header.entries;
 	out->run = malloc(header.runs * sizeof *out->run + 1);
 	out->entry = malloc(header.entries * sizeof *out->entry + 1);
-	if (out->run != NULL && out->entry != NULL && read_whole(fd, out->run, header.runs * sizeof *out->run) == 0 &&
-	    read_whole(fd, out->entry, header.entries * sizeof *out->entry) == 0 && sum_of(out) == header.crc && in_order(out))
+	if (out->run != NULL && out->entry != NULL && whole_read(fd, out->run, header.runs * sizeof *out->run) &&
+	    whole_read(fd, out->entry, header.entries * sizeof *out->entry) && sum_of(out) == header.crc && in_order(out))
 		return 0;
 	frames_free(out);
 	return -1;
@@ -91,10 +66,9 @@ int frames_write(int fd, struct frames *frames)
 	if (frames->runs > 1)
 		qsort(frames->run, frames->runs, sizeof *frames->run, by_place);
 	const struct frames_header header = { .magic = FRAMES_MAGIC, .crc = sum_of(frames), .runs = frames->runs, .entries = frames->entries };
-	return write_whole(fd, &header, sizeof header) != 0 || write_whole(fd, frames->run, frames->runs * sizeof *frames->run) != 0 ||
-			       write_whole(fd, frames->entry, frames->entries * sizeof *frames->entry) != 0
-		       ? -1
-		       : 0;
+	bool all = whole_write(fd, &header, sizeof header) && whole_write(fd, frames->run, frames->runs * sizeof *frames->run) &&
+		   whole_write(fd, frames->entry, frames->entries * sizeof *frames->entry);
+	return all ? 0 : -1;
 }
 
 /* The last run that begins at or before the page. One that begins earlier and reaches over another is not looked for: not known is safe. */

@@ -10,6 +10,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "hook/whole.h"
+
 enum { IMAGES_MAX = 4096, NUMBERS_MAX = 8192, NAME_BYTES_MAX = 48, NONE = -1 };
 
 /* In the room, followed by its bytes; the next is padded to where one may stand. */
@@ -54,7 +56,7 @@ bool images_prepare(int directory, size_t bytes)
 	return true;
 }
 
-bool images_keeps(const char *name)
+static bool is_kept(const char *name)
 {
 	static const char *const kinds[] = { "core-", "ids-", "fs-", "mm-", "pagemap-", "fdinfo-", "tcp-stream-", "files.img", "pstree.img", "seccomp.img" };
 	for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
@@ -78,7 +80,7 @@ static bool is_the_images(int directory)
 int images_open(int directory, const char *name, int flags, mode_t mode)
 {
 	static const int writes = O_WRONLY | O_CREAT | O_TRUNC;
-	if (!state.ready || state.failed || (flags & ~O_CLOEXEC) != writes || state.count == IMAGES_MAX || !images_keeps(name) ||
+	if (!state.ready || state.failed || (flags & ~O_CLOEXEC) != writes || state.count == IMAGES_MAX || !is_kept(name) ||
 	    !is_the_images(directory))
 		return -1;
 	int fd = (int)syscall(SYS_fcntl, state.nothing, (flags & O_CLOEXEC) ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
@@ -101,20 +103,6 @@ static struct image *image_of(int fd)
 
 /* ---- becoming a file ---- */
 
-static bool write_whole(int fd, const unsigned char *bytes, size_t length)
-{
-	while (length > 0) {
-		long done = syscall(SYS_write, fd, bytes, length);
-		if (done < 0 && errno == EINTR)
-			continue;
-		if (done <= 0)
-			return false;
-		bytes += done;
-		length -= (size_t)done;
-	}
-	return true;
-}
-
 /* The file, with what is kept; -1 with errno. */
 static int make_file(const struct image *image)
 {
@@ -122,7 +110,7 @@ static int make_file(const struct image *image)
 	int fd = (int)syscall(SYS_openat, state.directory, image->name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, image->mode);
 	for (uint32_t at = image->first; fd >= 0 && at != 0; at = piece.next) {
 		memcpy(&piece, state.room + at, sizeof piece);
-		if (write_whole(fd, state.room + at + sizeof piece, piece.length))
+		if (whole_write(fd, state.room + at + sizeof piece, piece.length))
 			continue;
 		int error = errno;
 		syscall(SYS_close, fd);

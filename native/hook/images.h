@@ -31,7 +31,5 @@ void images_closed(int fd);
 bool images_save(void);
 /* There was room for all that was to be kept. */
 bool images_all_kept(void);
-/* For a test: what of an image's name says that it is kept. Pure. */
-bool images_keeps(const char *name);
 
 #endif

@@ -12,6 +12,7 @@
 
 #include "hook/flags.h"
 #include "hook/helper.h"
+#include "hook/whole.h"
 
 enum { TEXT_BYTES = 16 << 10 }; /* above the longest line, and the page that the kernel gives at once */
 
@@ -49,18 +50,6 @@ size_t smaps_filter(char *text, size_t length)
 	return kept;
 }
 
-static bool write_all(const char *text, size_t length)
-{
-	while (length > 0) {
-		ssize_t wrote = write(state.memory, text, length);
-		if (wrote <= 0)
-			return false;
-		text += wrote;
-		length -= (size_t)wrote;
-	}
-	return true;
-}
-
 /* Piece by piece: what is kept of all whole lines so far is written, and the beginning of a line stays. */
 static bool copy_filtered(int from)
 {
@@ -79,7 +68,7 @@ static bool copy_filtered(int from)
 		size_t whole = last == NULL ? 0 : (size_t)(last - state.text) + 1;
 		char rest[TEXT_BYTES];
 		memcpy(rest, state.text + whole, have - whole);
-		if (!write_all(state.text, smaps_filter(state.text, whole)))
+		if (!whole_write(state.memory, state.text, smaps_filter(state.text, whole)))
 			return false;
 		memcpy(state.text, rest, have -= whole);
 	}
@@ -90,7 +79,7 @@ static bool compose(void)
 {
 	state.viewed = state.composition != NULL && flags_see(state.directory, &state.view);
 	size_t length = state.viewed ? flags_compose(&state.view, state.composition, 2 * state.view.room) : 0;
-	state.composed = length > 0 && write_all(state.composition, length) && lseek(state.memory, 0, SEEK_SET) == 0;
+	state.composed = length > 0 && whole_write(state.memory, state.composition, length) && lseek(state.memory, 0, SEEK_SET) == 0;
 	if (!state.composed && length > 0 && (ftruncate(state.memory, 0) != 0 || lseek(state.memory, 0, SEEK_SET) != 0))
 		state.viewed = false;
 	return state.composed;

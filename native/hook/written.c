@@ -34,6 +34,7 @@
 #include "hook/late.h"
 #include "hook/pagemap_scan.h"
 #include "hook/scan.h"
+#include "hook/whole.h"
 #include "hook/witness.h"
 
 enum { AREAS_MAX = 1 << 20 };
@@ -347,19 +348,6 @@ int ioctl(int fd, unsigned long request, ...)
 
 /* ---- telling ftdump ---- */
 
-static bool write_whole(int fd, const void *bytes, size_t length)
-{
-	for (size_t at = 0; at < length;) {
-		ssize_t done = write(fd, (const char *)bytes + at, length - at);
-		if (done < 0 && errno == EINTR)
-			continue;
-		if (done <= 0)
-			return false;
-		at += (size_t)done;
-	}
-	return true;
-}
-
 static size_t list_kept(struct area *out)
 {
 	size_t count = 0;
@@ -383,7 +371,7 @@ void written_tell(const struct area *kept, size_t count)
 	int fd = (int)syscall(SYS_openat, AT_FDCWD, ENTER_IMAGES_PATH "/" KEPT_NAME ".new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd >= 0) {
 		const struct areas_header header = { .magic = KEPT_MAGIC, .count = count, .crc = ft_crc32c(0, kept, count * sizeof *kept) };
-		if (write_whole(fd, &header, sizeof header) && write_whole(fd, kept, count * sizeof *kept))
+		if (whole_write(fd, &header, sizeof header) && whole_write(fd, kept, count * sizeof *kept))
 			(void)syscall(SYS_renameat2, AT_FDCWD, ENTER_IMAGES_PATH "/" KEPT_NAME ".new", AT_FDCWD,
 				      ENTER_IMAGES_PATH "/" KEPT_NAME, 0); /* ftdump fails the epoch if it is not there */
 	}

@@ -42,22 +42,6 @@ uint32_t image_entry_crc(const struct image_entry *entry)
 	return ft_crc32c_combine(crc, entry->crc[entry->blocks - 1], entry->size - (entry->blocks - 1) * BLOCK);
 }
 
-const struct image_entry *images_table_find(const struct images_table *table, const char *name)
-{
-	size_t low = 0, high = table->count;
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-		int order = strcmp(table->entry[middle].name, name);
-		if (order == 0)
-			return &table->entry[middle];
-		if (order < 0)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return NULL;
-}
-
 /* A place at the end for an image of `size` bytes; its blocks' crcs are the caller's to fill. */
 static struct image_entry *table_add(struct images_table *table, const char *name, uint64_t size)
 {

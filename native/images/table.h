@@ -36,5 +36,4 @@ struct images_table *images_table_next(const struct images_table *base, const st
                                        struct epoch_error *e);
 /* crc32c of a whole image, from its blocks'. */
 uint32_t image_entry_crc(const struct image_entry *entry);
-const struct image_entry *images_table_find(const struct images_table *table, const char *name);
 #endif

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "crc/crc32c.h"
+#include "disk/disk.h"
 #include "pages/parse.h"
 
 #define MANIFEST_MAGIC "FTPAGES1"
@@ -34,19 +35,6 @@ int pages_open(int directory, uint64_t id)
 	char name[NAME_BYTES];
 	name_of(id, "", name);
 	return openat(directory, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-}
-
-static int write_at(int fd, const void *bytes, size_t length, uint64_t offset)
-{
-	for (size_t at = 0; at < length;) {
-		ssize_t done = pwrite(fd, (const uint8_t *)bytes + at, length - at, (off_t)(offset + at));
-		if (done < 0 && errno == EINTR)
-			continue;
-		if (done <= 0)
-			return -1;
-		at += (size_t)done;
-	}
-	return 0;
 }
 
 /* ---- applying ---- */
@@ -121,9 +109,9 @@ static int write_pages(const struct writer *w, uint64_t address, size_t pages, c
 		put_u32(sums + i * SUM_BYTES, ft_crc32c(0, bytes + i * PAGE_BYTES, PAGE_BYTES));
 		put_u32(sums + i * SUM_BYTES + 4, SUM_PRESENT | (lazy ? SUM_LAZY : 0));
 	}
-	if (write_at(w->pages, bytes, pages * PAGE_BYTES, address) != 0)
+	if (disk_write_at(w->pages, bytes, pages * PAGE_BYTES, address) != 0)
 		return -1;
-	return write_at(w->sums, sums, pages * SUM_BYTES, sum_offset(address));
+	return disk_write_at(w->sums, sums, pages * SUM_BYTES, sum_offset(address));
 }
 
 static int write_data(struct writer *w, const struct pages_change *change)
@@ -237,7 +225,7 @@ static int write_manifest(int directory, const struct epoch_section *section)
 		put_u64(entry + 12, change.pages);
 		put_u64(entry + 20, change.digest);
 		crc = ft_crc32c(crc, entry, sizeof entry);
-		result = write_at(fd, entry, sizeof entry, at);
+		result = disk_write_at(fd, entry, sizeof entry, at);
 		at += sizeof entry;
 		count++;
 	}
@@ -245,7 +233,7 @@ static int write_manifest(int directory, const struct epoch_section *section)
 	put_u32(head + 8, count);
 	put_u32(head + 12, ft_crc32c(crc, head, 12));
 	if (result == 0)
-		result = write_at(fd, head, sizeof head, 0);
+		result = disk_write_at(fd, head, sizeof head, 0);
 	int error = errno;
 	if (fd >= 0)
 		close(fd);

@@ -10,6 +10,7 @@
 
 #include "hook/dirty.h"
 #include "hook/pagemap_scan.h"
+#include "track/probe.h"
 #include "track/tracker.h"
 
 enum { PAGES = 4, WRITTEN = 2 };
@@ -19,13 +20,6 @@ struct probe {
 	uint8_t *bytes;
 	size_t page_bytes;
 };
-
-static int failed(char *why, size_t size, const char *what)
-{
-	int error = errno != 0 ? errno : EPROTO;
-	snprintf(why, size, "%s: %s", what, strerror(error));
-	return error;
-}
 
 static bool look(const struct probe *p, uint64_t entry[PAGES])
 {
@@ -45,23 +39,23 @@ static int find_a_write(const struct probe *p, char *why, size_t size)
 	uint64_t before[PAGES], after[PAGES];
 	memset(p->bytes, 1, PAGES * p->page_bytes);
 	if (!look(p, before))
-		return failed(why, size, "/proc/self/pagemap cannot be read");
+		return probe_failed(why, size, "/proc/self/pagemap cannot be read");
 	if (write(p->clear_refs, "4", 1) != 1)
-		return failed(why, size, "soft-dirty bits cannot be cleared");
+		return probe_failed(why, size, "soft-dirty bits cannot be cleared");
 	p->bytes[WRITTEN * p->page_bytes] = 2;
 	if (!look(p, after))
-		return failed(why, size, "/proc/self/pagemap cannot be read");
+		return probe_failed(why, size, "/proc/self/pagemap cannot be read");
 	errno = EPROTO;
 	for (size_t i = 0; i < PAGES; i++) {
 		if ((before[i] & PAGEMAP_SOFT_DIRTY) == 0 || ((after[i] & PAGEMAP_SOFT_DIRTY) != 0) != (i == WRITTEN))
-			return failed(why, size, "no soft-dirty bits (CONFIG_MEM_SOFT_DIRTY)");
+			return probe_failed(why, size, "no soft-dirty bits (CONFIG_MEM_SOFT_DIRTY)");
 		if ((before[i] & PAGEMAP_PRESENT) == 0 || (before[i] & PAGEMAP_FRAME) == 0)
-			return failed(why, size, "/proc/self/pagemap does not show frames");
+			return probe_failed(why, size, "/proc/self/pagemap does not show frames");
 	}
 	return 0;
 }
 
-int track_probe_dirty(char *why, size_t size)
+static int probe_dirty(char *why, size_t size)
 {
 	int result;
 	errno = 0;
@@ -71,9 +65,9 @@ int track_probe_dirty(char *why, size_t size)
 	p.clear_refs = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
 	p.bytes = mmap(NULL, PAGES * p.page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (p.pagemap < 0 || p.clear_refs < 0 || p.bytes == MAP_FAILED)
-		result = failed(why, size, "soft-dirty bits cannot be tried");
+		result = probe_failed(why, size, "soft-dirty bits cannot be tried");
 	else if (has_pagemap_scan(&p))
-		result = (errno = ENOTSUP, failed(why, size, "soft-dirty bits are not used where there is PAGEMAP_SCAN"));
+		result = (errno = ENOTSUP, probe_failed(why, size, "soft-dirty bits are not used where there is PAGEMAP_SCAN"));
 	else
 		result = find_a_write(&p, why, size);
 	if (p.bytes != MAP_FAILED)
@@ -101,7 +95,7 @@ enum track_mode track_choose(enum track_mode best, char *why, size_t size)
 	if (best == TRACK_WP_ASYNC && track_probe(why, size) == 0)
 		return TRACK_WP_ASYNC;
 	/* Only for who asks for it by name: no whole run of its test has been seen (`make test-soft-dirty`). */
-	if (best == TRACK_SOFT_DIRTY && track_probe_dirty(no_bits, sizeof no_bits) == 0)
+	if (best == TRACK_SOFT_DIRTY && probe_dirty(no_bits, sizeof no_bits) == 0)
 		return TRACK_SOFT_DIRTY;
 	used = strlen(why);
 	if (best == TRACK_SOFT_DIRTY)

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "hook/pagemap_scan.h"
+#include "track/probe.h"
 #include "track/tracker.h"
 
 #define PAGES 4u
@@ -22,7 +23,7 @@ struct probe {
 	size_t page_bytes;
 };
 
-static int failed(char *why, size_t size, const char *what)
+int probe_failed(char *why, size_t size, const char *what)
 {
 	int error = errno != 0 ? errno : EPROTO;
 	snprintf(why, size, "%s: %s", what, strerror(error));
@@ -50,17 +51,17 @@ static int find_a_write(struct probe *p, char *why, size_t size)
 {
 	memset(p->bytes, 1, PAGES * p->page_bytes);
 	if (track_register(p->fd, (uintptr_t)p->bytes, (uintptr_t)p->bytes + PAGES * p->page_bytes) != 0)
-		return failed(why, size, "memory cannot be registered for tracking");
+		return probe_failed(why, size, "memory cannot be registered for tracking");
 	if (written(p) < 0)
-		return failed(why, size, "PAGEMAP_SCAN cannot protect pages again");
+		return probe_failed(why, size, "PAGEMAP_SCAN cannot protect pages again");
 	p->bytes[2 * p->page_bytes] = 2;
 	int bits = written(p);
 	if (bits < 0)
-		return failed(why, size, "PAGEMAP_SCAN");
+		return probe_failed(why, size, "PAGEMAP_SCAN");
 	if (bits == 1 << 2 && written(p) == 0)
 		return 0;
 	errno = EPROTO;
-	return failed(why, size, "the kernel does not say rightly which page was written");
+	return probe_failed(why, size, "the kernel does not say rightly which page was written");
 }
 
 int track_probe(char *why, size_t size)
@@ -68,7 +69,7 @@ int track_probe(char *why, size_t size)
 	snprintf(why, size, "%s", "");
 #ifndef __x86_64__
 	errno = ENOSYS; /* track/inject.c */
-	return failed(why, size, "on this processor no process can be made to give a userfaultfd");
+	return probe_failed(why, size, "on this processor no process can be made to give a userfaultfd");
 #endif
 	int result;
 	errno = 0;
@@ -77,11 +78,11 @@ int track_probe(char *why, size_t size)
 	p.pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	p.bytes = mmap(NULL, PAGES * p.page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (p.fd < 0)
-		result = failed(why, size, "the kernel gives no userfaultfd");
+		result = probe_failed(why, size, "the kernel gives no userfaultfd");
 	else if (track_negotiate(p.fd) != 0)
-		result = failed(why, size, "its userfaultfd has no asynchronous write protection (Linux 6.7 or newer has)");
+		result = probe_failed(why, size, "its userfaultfd has no asynchronous write protection (Linux 6.7 or newer has)");
 	else if (p.pagemap < 0 || p.bytes == MAP_FAILED)
-		result = failed(why, size, "the probe cannot be set up");
+		result = probe_failed(why, size, "the probe cannot be set up");
 	else
 		result = find_a_write(&p, why, size);
 	if (p.bytes != MAP_FAILED)

@@ -49,8 +49,6 @@ struct tracker {
 
 /* Whether this kernel finds written pages, by trying (track/probe.c): 0, or errno and why not. */
 int track_probe(char *why, size_t size);
-/* The same by soft-dirty bits (track/dirty.c). */
-int track_probe_dirty(char *why, size_t size);
 /* The best that works, up to `best`; *why: why nothing better does, empty for the best there is. */
 enum track_mode track_choose(enum track_mode best, char *why, size_t size);
 const char *track_called(enum track_mode mode);

@@ -18,7 +18,7 @@ const bounds = {
   keptFileBytesMax: limits.markedFileBytesMax,
 };
 
-export const markFolder = (shared: AgentShared, record: PairRecord, epoch: number) =>
+const markFolder = (shared: AgentShared, record: PairRecord, epoch: number) =>
   join(pairPaths(shared.config.runDir, record.id).dir, `files-${epoch}`);
 
 /**

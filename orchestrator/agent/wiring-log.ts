@@ -128,12 +128,15 @@ export function logControl(shared: AgentShared): LogControl {
       const broker = ahead.broker ?? startBroker(record, app, epoch);
       const armer = ahead.armer ?? startArmer(record);
       broker.tell("go");
+      // Docker is asked for the roots, which takes milliseconds, while ftlive gets ready.
+      const files = filesAsOf(shared, record, app, epoch);
+      files.catch(() => {}); // nobody waits for it if there is nothing to replay
       const first = await broker.next(limits.handoverTimeoutMs);
       if (first === "ready") {
         brokers.set(record.id, broker);
         try {
           await asShipped(log, join(dir, `lanes-${epoch}`));
-          await filesAsOf(shared, record, app, epoch);
+          await files;
           await chmod(log, 0o666);
           armer.tell(paced ? "go paced" : "go");
           await armed(log, armer);

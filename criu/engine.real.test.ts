@@ -4,26 +4,23 @@
  */
 import { existsSync } from "node:fs";
 import { cp, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import {
-  Checkpointer,
+  type Checkpointer,
   type CheckpointerOptions,
   type Shortcut,
   shortcuts,
 } from "./checkpointer.js";
 import { openComposer } from "./composer.js";
 import { probeCriu } from "./probe.js";
-import { restore } from "./restorer.js";
 import { openSandbox, type Sandbox, type SandboxOptions } from "./sandbox.js";
+import { nativeDir, pair, restoreInto, startDumper, toolkit } from "./testing/engine.js";
 
-const nativeDir = resolve("build");
-const toolkit = process.env.FTCTL_TOOLKIT ?? resolve("build/toolkit");
 const usable =
   process.getuid?.() === 0 &&
   existsSync(join(toolkit, "criu")) &&
   existsSync(join(nativeDir, "bin/ftprobe"));
-const hook = join(nativeDir, "lib/libfthook.so");
 const subject = "probe";
 
 /** Gone, or waiting for whoever is its parent now. */
@@ -66,22 +63,8 @@ describe.runIf(usable)("the checkpoint engine on a real process", () => {
     of: Sandbox,
     more: Partial<CheckpointerOptions> = {},
   ): Promise<Checkpointer> {
-    const work = await mkdtemp(join(folder, "work-"));
     await writeFile(join(folder, "roots"), "");
-    const made = await Checkpointer.start({
-      program: join(nativeDir, "bin/ftdump"),
-      pair: "000000000000",
-      initPid: of.initPid,
-      toolkit,
-      hook,
-      work,
-      gate: "none",
-      roots: join(folder, "roots"),
-      kdat: join(folder, "kdat"),
-      freezeMsMax: 2_000,
-      subject,
-      ...more,
-    });
+    const made = await startDumper(of, folder, { freezeMsMax: 2_000, subject, ...more });
     opened.push({ close: () => made.stop() });
     return made;
   }
@@ -92,7 +75,7 @@ describe.runIf(usable)("the checkpoint engine on a real process", () => {
   async function composerIn() {
     const composer = await openComposer({
       nativeDir,
-      pair: "000000000000",
+      pair,
       folder: await mkdtemp(join(folder, "composer-")),
       roots: join(folder, "roots"),
       subject,
@@ -108,15 +91,8 @@ describe.runIf(usable)("the checkpoint engine on a real process", () => {
     return composer.images();
   }
 
-  const restoreInto = (into: Sandbox, images: string) =>
-    restore({
-      program: join(nativeDir, "bin/ftrestore"),
-      initPid: into.initPid,
-      toolkit,
-      hook,
-      images,
-      log: join(folder, "restore.log"),
-      kdat: join(folder, "kdat"),
+  const bringBack = (into: Sandbox, images: string) =>
+    restoreInto(into, images, folder, {
       subject,
       timeoutMs: 10_000,
     });
@@ -145,7 +121,7 @@ describe.runIf(usable)("the checkpoint engine on a real process", () => {
       const counted = current.counted();
       await current.close();
       const next = await sandbox({ unshare });
-      await restoreInto(next, images);
+      await bringBack(next, images);
       await runsOn(next);
       // The dump is of the past: numbers come again, but none is left out, and none from the start.
       expect(next.first()).toBeGreaterThan(1);
@@ -214,7 +190,7 @@ describe.runIf(usable)("the checkpoint engine on a real process", () => {
         await current.close();
         // It looks each round whether all is as it remembers, and ends if not.
         const next = await sandbox({ program });
-        await restoreInto(next, images);
+        await bringBack(next, images);
         await runsOn(next);
         current = next;
       }
@@ -319,9 +295,9 @@ describe.runIf(usable)("the checkpoint engine on a real process", () => {
     );
     await original.close();
     const copy = await sandbox();
-    await expect(restoreInto(copy, images)).rejects.toMatchObject({ code: "RESTORE_FAILED" });
+    await expect(bringBack(copy, images)).rejects.toMatchObject({ code: "RESTORE_FAILED" });
     await writeFile(meta, whole);
-    await restoreInto(copy, images);
+    await bringBack(copy, images);
     await runsOn(copy);
   });
 
@@ -337,13 +313,13 @@ describe.runIf(usable)("the checkpoint engine on a real process", () => {
     );
     await rm(join(images, "files.img"));
     const copy = await sandbox();
-    const failure = await restoreInto(copy, images).catch((error: unknown) => error);
+    const failure = await bringBack(copy, images).catch((error: unknown) => error);
     expect(failure).toMatchObject({ code: "RESTORE_FAILED" });
     expect((failure as { quoted: string[] }).quoted.join("\n")).toContain("Error (");
     expect(copy.counted()).toBe(0);
-    await restoreInto(copy, whole);
+    await bringBack(copy, whole);
     await runsOn(copy);
-    await expect(restoreInto(copy, whole)).rejects.toMatchObject({ code: "RESTORE_FAILED" });
+    await expect(bringBack(copy, whole)).rejects.toMatchObject({ code: "RESTORE_FAILED" });
     await runsOn(copy);
   });
 });

@@ -4,20 +4,16 @@
  */
 import { existsSync } from "node:fs";
 import { mkdtemp, open, readFile, readlink, rm, writeFile } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { execa } from "execa";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { Checkpointer } from "./checkpointer.js";
 import { openComposer } from "./composer.js";
-import { memoryIsThere, type RestoreResult, restore } from "./restorer.js";
+import { memoryIsThere, type RestoreResult } from "./restorer.js";
 import { openSandbox, type Sandbox } from "./sandbox.js";
+import { nativeDir, pair, restoreInto, startDumper, toolkit } from "./testing/engine.js";
 
-const nativeDir = resolve("build");
-const toolkit = process.env.FTCTL_TOOLKIT ?? resolve("build/toolkit");
 const churn = join(nativeDir, "test/churn");
 const usable = process.getuid?.() === 0 && existsSync(join(toolkit, "criu")) && existsSync(churn);
-const hook = join(nativeDir, "lib/libfthook.so");
-const pair = "000000000000";
 const ROUNDS = 100_000; // it looks at one area at a time, so that the rest stays missing
 
 describe.runIf(usable)("memory that comes later", () => {
@@ -50,16 +46,7 @@ describe.runIf(usable)("memory that comes later", () => {
     await source.start();
     await source.countsBeyond(60);
     const roots = join(folder, "roots");
-    const checkpoints = await Checkpointer.start({
-      program: join(nativeDir, "bin/ftdump"),
-      pair,
-      initPid: source.initPid,
-      toolkit,
-      hook,
-      work: await mkdtemp(join(folder, "work-")),
-      gate: "none",
-      roots,
-      kdat: join(folder, "kdat"),
+    const checkpoints = await startDumper(source, folder, {
       freezeMsMax: 5_000,
       tracking: "auto",
       subject: "churn",
@@ -83,14 +70,7 @@ describe.runIf(usable)("memory that comes later", () => {
     environment: NodeJS.ProcessEnv = {},
   ): Promise<[Sandbox, RestoreResult]> {
     const sandbox = await enter();
-    const result = await restore({
-      program: join(nativeDir, "bin/ftrestore"),
-      initPid: sandbox.initPid,
-      toolkit,
-      hook,
-      images,
-      log: join(folder, "restore.log"),
-      kdat: join(folder, "kdat"),
+    const result = await restoreInto(sandbox, images, folder, {
       subject: "churn",
       timeoutMs: 20_000,
       environment: { ...process.env, FTFEED_PACE_MS: String(paceMs), ...environment },

@@ -7,21 +7,17 @@
  */
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { Checkpointer, type Compression, type DumpResult } from "./checkpointer.js";
+import type { Checkpointer, Compression, DumpResult } from "./checkpointer.js";
 import { openComposer } from "./composer.js";
-import { restore } from "./restorer.js";
 import { openSandbox, type Sandbox } from "./sandbox.js";
+import { nativeDir, pair, restoreInto, startDumper, toolkit } from "./testing/engine.js";
 
-const nativeDir = resolve("build");
-const toolkit = process.env.FTCTL_TOOLKIT ?? resolve("build/toolkit");
 const churn = join(nativeDir, "test/churn");
 const usable = process.getuid?.() === 0 && existsSync(join(toolkit, "criu")) && existsSync(churn);
 const runs = Number(process.env.FTCTL_MEMORY_RUNS ?? 3);
 const firstSeed = Number(process.env.FTCTL_MEMORY_SEED ?? Math.floor(Math.random() * 1e9));
-const hook = join(nativeDir, "lib/libfthook.so");
-const pair = "000000000000";
 const LIVES = 4;
 /** Rounds between two looks at all memory: what is missing is to stay so for a while. */
 const LOOK = 24;
@@ -60,16 +56,7 @@ describe.runIf(usable)("memory through epochs", () => {
     compression: Compression,
     environment: NodeJS.ProcessEnv,
   ): Promise<Checkpointer> {
-    const made = await Checkpointer.start({
-      program: join(nativeDir, "bin/ftdump"),
-      pair,
-      initPid: of.initPid,
-      toolkit,
-      hook,
-      work: await mkdtemp(join(folder, "work-")),
-      gate: "none",
-      roots: join(folder, "roots"),
-      kdat: join(folder, "kdat"),
+    const made = await startDumper(of, folder, {
       freezeMsMax: 5_000,
       tracking: "auto",
       compression,
@@ -139,14 +126,8 @@ describe.runIf(usable)("memory through epochs", () => {
         const images = await live(current, generation, seed, random);
         await current.close();
         const next = await enter(argument);
-        await restore({
-          program: join(nativeDir, "bin/ftrestore"),
-          initPid: next.initPid,
-          toolkit,
-          hook,
-          images,
+        await restoreInto(next, images, folder, {
           log: join(folder, `restore-${generation}.log`),
-          kdat: join(folder, "kdat"),
           subject: "churn",
           timeoutMs: 20_000,
           // Where memory comes later, it comes slowly: the program has changed much of it by then.

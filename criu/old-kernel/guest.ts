@@ -5,18 +5,13 @@
  *   node guest.js LIVES SEED      prints a line a life, and as its last one `verdict ok` or `verdict failed: why`
  */
 import { mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { execa } from "execa";
 import { limits } from "../../orchestrator/limits.js";
-import { Checkpointer } from "../checkpointer.js";
 import { openComposer } from "../composer.js";
-import { restore } from "../restorer.js";
 import { openSandbox, type Sandbox } from "../sandbox.js";
+import { nativeDir, pair, restoreInto, startDumper } from "../testing/engine.js";
 
-const nativeDir = resolve("build");
-const toolkit = join(nativeDir, "toolkit");
-const hook = join(nativeDir, "lib/libfthook.so");
-const pair = "000000000000";
 /** Rounds between two looks at all memory: without KVM each takes seconds. */
 const LOOK = 24;
 const EPOCHS = 5;
@@ -49,14 +44,8 @@ async function main(lives: number, seed: number): Promise<void> {
     const images = await live(current, folder, generation);
     await current.close();
     current = await enter();
-    await restore({
-      program: join(nativeDir, "bin/ftrestore"),
-      initPid: current.initPid,
-      toolkit,
-      hook,
-      images,
+    await restoreInto(current, images, folder, {
       log: join(folder, `restore-${generation}.log`),
-      kdat: join(folder, "kdat"),
       subject: "churn",
       timeoutMs: RESTORE_MS_MAX,
     });
@@ -93,23 +82,12 @@ async function rest(folder: string): Promise<void> {
 }
 
 function dumper(of: Sandbox, folder: string, environment: NodeJS.ProcessEnv) {
-  return mkdtemp(join(folder, "work-")).then((work) =>
-    Checkpointer.start({
-      program: join(nativeDir, "bin/ftdump"),
-      pair,
-      initPid: of.initPid,
-      toolkit,
-      hook,
-      work,
-      gate: "none",
-      roots: join(folder, "roots"),
-      kdat: join(folder, "kdat"),
-      freezeMsMax: FREEZE_MS_MAX,
-      tracking: "soft-dirty",
-      subject: "churn",
-      environment: { ...process.env, ...environment },
-    }),
-  );
+  return startDumper(of, folder, {
+    freezeMsMax: FREEZE_MS_MAX,
+    tracking: "soft-dirty",
+    subject: "churn",
+    environment: { ...process.env, ...environment },
+  });
 }
 
 /** Epochs of one life, of which one dump fails; the images of the last. In every other life all memory is compared at each freeze. */

@@ -67,8 +67,10 @@ export function planHybridRun(number: number, seed: number, choice: Choice): Run
     workload: random.pick(choice.workloads),
     connections: random.pick([1, 4, 8, 8, 16]),
     pipeline: random.pick([1, 1, 1, 4, 16]),
-    afterMs: random.between(200, 2_500),
-    thinkMs: random.pick([0, 1, 1, 1]),
+    // Over more than an epoch (1 s), so that the strike falls anywhere between two checkpoints.
+    afterMs: random.between(200, 1_800),
+    // Three in four leave the processors time: what is under test is the fault, not how full the machine is.
+    thinkMs: random.pick([0, 1, 2, 4]),
     // In the others the strike may fall before the log covers output: then nothing is replayed.
     covered: random.between(1, 6) > 1,
     ...(choice.pacing ? { pacing: choice.pacing } : {}),

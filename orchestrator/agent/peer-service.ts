@@ -50,7 +50,7 @@ export function peerHandlers(
     pairStopped: async ({ pair, generation }) => {
       const known = pairs.get(pair);
       if (known && generation >= known.record.generation && known.record.role === "standby") {
-        await known.stopAccepting();
+        await known.acceptance.stop();
         await known.save({ phase: "stopped" });
         known.enter("stopped", "the application ended on the primary");
       }
@@ -177,7 +177,7 @@ export async function removeHere(pairs: Pairs, pair: Pair, generation: number): 
     });
   }
   await pair.exclusively(async () => {
-    await pair.stopAccepting();
+    await pair.acceptance.stop();
     await tearDown(pair);
     await pair.host.records.remove(pair.record.id);
     await pair.host.parts.forget(pair.record.id);

@@ -20,13 +20,12 @@ import type { EpochReport } from "../epoch/ports.js";
 import { asFtError, FtError, invariant } from "../errors/error.js";
 import type { Faults } from "../faults/faults.js";
 import { limits } from "../limits.js";
-import { medians, Window } from "./measure.js";
-import { memoryKey, memoryNews } from "./memory.js";
+import { Acceptance } from "./acceptance.js";
+import { EpochNotes } from "./epoch-notes.js";
 import { describeStep, type PairSight, planPair } from "./plan.js";
 import type {
   Application,
   GateControl,
-  GateFacts,
   GateNews,
   PairDumper,
   PairParts,
@@ -38,6 +37,7 @@ import { forgetPreparation } from "./prepare.js";
 import type { PairRecord, PairRecords } from "./record.js";
 import { discardUnshipped, onShipNews } from "./recording.js";
 import { executeStep } from "./steps.js";
+import { viewPair } from "./view.js";
 
 /** What all pairs of a host share. */
 export interface PairHost {
@@ -98,15 +98,15 @@ export class Pair {
   preparing: Promise<void> | undefined;
   lastError: FtError | undefined;
   beatSilentAtMs: number | undefined;
-  lastCommitAtMs: number | undefined;
   /** Mode hybrid: output waits for the event log now. */
   covered = false;
   uncoveredWhy = "";
   /** The gate is the log's source, and trims it. */
   shipping = false;
   discarding: Promise<void> | undefined;
-  epochsCommitted = 0;
-  epochsSkipped = 0;
+
+  /** As standby: whether epochs are taken (T1). */
+  readonly acceptance: Acceptance;
 
   peerStatus: PeerStatus = UNKNOWN_PEER;
   peerBeat: "alive" | "silent" | "unknown" = "unknown";
@@ -120,18 +120,8 @@ export class Pair {
   private busy: Promise<void> | undefined;
   private failedStep: { kind: string; untilMs: number } | undefined;
   private closed = false;
-  private readonly windows = {
-    pause: new Window(),
-    dump: new Window(),
-    ship: new Window(),
-    commit: new Window(),
-    bytes: new Window(),
-  };
-  /** Of the last epoch: how its memory was found. */
-  private memory: EpochReport | undefined;
-  private filesWalked: string | undefined;
-  private readonly pauseParts = new Map<string, Window>();
-  private plain = "";
+  /** What its checkpoints told. */
+  readonly epochs = new EpochNotes();
   readonly log: Logger;
 
   /** Taken up from its record, and not yet looked at what of it still runs here. */
@@ -144,6 +134,7 @@ export class Pair {
   ) {
     this.state = state;
     this.log = host.log.child({ pair: record.id, name: record.name });
+    this.acceptance = new Acceptance(`pair ${record.id}`);
   }
 
   get policy(): ResolvedPolicy {
@@ -219,36 +210,7 @@ export class Pair {
     this.gate?.release();
   }
 
-  // --- epochs accepted as standby (T1) --------------------------------------------------------------
-
-  private acceptsEpochs = false;
-  private committing: Promise<unknown> = Promise.resolve();
-
-  accept(): void {
-    this.acceptsEpochs = true;
-  }
-
-  /** Runs a commit, one after the other; refused as soon as a takeover has begun. */
-  accepting<T>(commit: () => Promise<T>): Promise<T> {
-    const next = this.committing.then(() => {
-      if (!this.acceptsEpochs) {
-        throw new FtError({
-          code: "STALE_GENERATION",
-          subject: `pair ${this.record.id}`,
-          message: "this host is taking over: no more epochs are accepted",
-        });
-      }
-      return commit();
-    });
-    this.committing = next.catch(() => {});
-    return next;
-  }
-
-  /** No epoch is acknowledged from here on; the one in flight is waited for. */
-  async stopAccepting(): Promise<void> {
-    this.acceptsEpochs = false;
-    await this.committing;
-  }
+  // --- parts that died -----------------------------------------------------------------------------
 
   /** ftstore died. The planner opens it again. */
   storeGone(): void {
@@ -514,40 +476,10 @@ export class Pair {
     this.log[level === "warning" ? "warn" : level]({ type, ...fields }, message);
   }
 
-  private noteMemory(report: EpochReport): void {
-    const news = memoryNews(report, this.memory && memoryKey(this.memory));
-    if (news) this.event(news.type, news.level, news.message);
-    if (report.tracking !== undefined) this.memory = report;
-  }
-
-  private noteFiles({ epoch, filesWalked }: EpochReport): void {
-    if (filesWalked === this.filesWalked) return;
-    this.filesWalked = filesWalked;
-    this.log.info({ epoch, filesWalked: filesWalked ?? "" }, "whether all files are looked at");
-  }
-
-  private notePauseParts({ epoch, pausePartsMs = {}, plain = [] }: EpochReport): void {
-    for (const [name, ms] of Object.entries(pausePartsMs)) {
-      const window = this.pauseParts.get(name) ?? new Window();
-      this.pauseParts.set(name, window);
-      window.add(ms);
-    }
-    if (plain.join() === this.plain) return;
-    this.plain = plain.join();
-    this.log.info({ epoch, plain: this.plain }, "what of the dump is done the plain way");
-  }
-
   epochCommitted(report: EpochReport): void {
-    this.epochsCommitted += 1;
-    this.lastCommitAtMs = this.host.clock.nowMs();
-    this.windows.pause.add(report.pauseMs);
-    this.notePauseParts(report);
-    this.noteMemory(report);
-    this.noteFiles(report);
-    this.windows.dump.add(report.wallMs);
-    this.windows.ship.add(report.shipMs);
-    this.windows.commit.add(report.commitMs);
-    this.windows.bytes.add(report.bytes);
+    const news = this.epochs.committed(report, this.host.clock.nowMs());
+    if (news.memory) this.event(news.memory.type, news.memory.level, news.memory.message);
+    for (const { fields, message } of news.lines) this.log.info(fields, message);
     this.host.metrics.committed(this.record.name, report);
     if (this.state !== "protected" && this.state !== "switching") {
       this.enter("protected", `epoch ${report.epoch} is safe on ${this.record.peer}`);
@@ -555,7 +487,7 @@ export class Pair {
   }
 
   epochSkipped(epoch: number, stage: string, error: unknown): void {
-    this.epochsSkipped += 1;
+    this.epochs.skipped += 1;
     this.lastError = asFtError(error, this.record.name);
     this.host.metrics.skip(this.record.name, stage);
     this.event(
@@ -582,60 +514,9 @@ export class Pair {
     return this.gate;
   }
 
-  async view(): Promise<PairView> {
-    const facts = await this.gate?.facts().catch(() => undefined);
-    const { record, windows } = this;
-    const nowMs = this.host.clock.nowMs();
-    return {
-      id: record.id,
-      name: record.name,
-      containerId: record.containerId,
-      image: record.image,
-      role: record.role,
-      state: this.state,
-      ...(this.reason === undefined ? {} : { reason: this.reason }),
-      peer: record.peer,
-      host: this.host.name,
-      generation: record.generation,
-      mode: this.policy.mode,
-      policy: record.policyName,
-      address: record.network.address,
-      ...(this.protectedSince === undefined ? {} : { protectedSince: this.protectedSince }),
-      committedEpoch: this.loop?.committed || this.store?.epoch || record.lastEpoch,
-      ...(this.lastCommitAtMs === undefined ? {} : { committedAgeMs: nowMs - this.lastCommitAtMs }),
-      epochsCommitted: this.epochsCommitted,
-      epochsSkipped: this.epochsSkipped,
-      ...gateView(facts),
-      ...optional("pauseMs", windows.pause.percentiles()),
-      ...optional("pausePartsMs", medians(this.pauseParts)),
-      ...optional("tracking", this.memory?.tracking),
-      ...optional("wholeWhy", this.memory?.wholeWhy),
-      ...optional("memoryBytes", this.memory?.memoryBytes),
-      ...optional("filesWalked", this.filesWalked),
-      ...optional("dumpMs", windows.dump.percentiles()),
-      ...optional("shipMs", windows.ship.percentiles()),
-      ...optional("commitMs", windows.commit.percentiles()),
-      ...optional("bytesPerEpoch", windows.bytes.percentiles()),
-      peerState: this.peerBeat,
-      ...optional("takeover", this.takeover),
-      ...optional("lastError", this.lastError?.toJSON()),
-    };
+  view(): Promise<PairView> {
+    return viewPair(this);
   }
-}
-
-function gateView(facts: GateFacts | undefined) {
-  return {
-    heldFrames: facts?.heldFrames ?? 0,
-    heldBytes: facts?.heldBytes ?? 0,
-    leaseFresh: facts?.leaseFresh ?? false,
-    ...optional("heldOldestMs", facts?.heldOldestMs),
-    ...optional("outputDelayMs", facts?.outputDelayMs),
-    ...optional("log", facts?.log && { covers: facts.mode === "log", ...facts.log }),
-  };
-}
-
-function optional<K extends string, V>(key: K, value: V | undefined): { [P in K]?: V } {
-  return (value === undefined ? {} : { [key]: value }) as { [P in K]?: V };
 }
 
 function kebab(state: string): string {

@@ -27,7 +27,7 @@ export async function warmUp(pair: Pair): Promise<void> {
   await pair.requireGate().mode("closed", record.generation);
   await ship(pair, "mirror");
   await openStore(pair);
-  pair.accept();
+  pair.acceptance.start();
   pair.enter("warm", `waits for epochs of ${record.peer}`);
   await pair.tick();
 }
@@ -75,12 +75,11 @@ export async function commitEpoch(
     });
   }
   const { host, store } = pair;
-  return pair.accepting(async () => {
+  return pair.acceptance.run(async () => {
     await host.faults.pass("epoch.commit.before");
     const { commitMs } = await store.commit(epoch, generation, path);
     await host.faults.pass("epoch.commit.after");
-    pair.lastCommitAtMs = host.clock.nowMs();
-    if (epoch > 0) pair.epochsCommitted += 1;
+    pair.epochs.kept(epoch, host.clock.nowMs());
     return { commitMs };
   });
 }

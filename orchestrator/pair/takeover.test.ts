@@ -42,7 +42,7 @@ function standby(policy: { pacing?: string; onDivergence: string }, ...words: st
       discard: note("discard"),
       stop: note("stop"),
     },
-    stopAccepting: note("stop-accepting"),
+    acceptance: { stop: note("stop-accepting") },
     save: note("save"),
     tick: note("tick"),
     enter: (state: string) => calls.push(`enter ${state}`),

@@ -122,7 +122,7 @@ export async function takeOver(
 }
 
 async function begin({ pair }: Takeover): Promise<void> {
-  await pair.stopAccepting();
+  await pair.acceptance.stop();
 }
 
 /** What was not prepared while the peer was asked is prepared while the disk writes. */

@@ -81,7 +81,10 @@ export class Agent implements AgentService {
       requirePrimary(pair, this.host.name);
       await pair.refreshPeer();
       if (!pair.peerStatus.standbyReady) {
-        await pair.exclusively(() => pair.peer.buildStandby(pair.record, () => {}));
+        await pair.exclusively(async () => {
+          requirePrimary(pair, this.host.name);
+          await pair.peer.buildStandby(pair.record, () => {});
+        });
         await pair.refreshPeer();
       }
       await untilProtected(pair);
@@ -125,8 +128,12 @@ export class Agent implements AgentService {
     const pair = this.pairs.find(ref);
     refuseFailover(pair, force === true);
     tell({ step: "failover", message: `taking over ${pair.record.name} on ${this.host.name}` });
-    if (pair.state === "failed") await pair.exclusively(() => takeOver(pair, "operator"));
-    else {
+    if (pair.state === "failed") {
+      await pair.exclusively(async () => {
+        refuseFailover(pair, force === true);
+        await takeOver(pair, "operator");
+      });
+    } else {
       pair.order = "failover";
       pair.consider();
       await this.until(pair, () => pair.order === undefined && pair.state !== "takingOver");

@@ -1,4 +1,9 @@
-/** What this agent answers to the other host's agent. */
+/**
+ * What this agent answers to the other host's agent.
+ *
+ * Invariant P1: what a call asks for is held against the pair's generation when its turn has come, not when it arrives. A takeover
+ * may be under way, and what the old primary wants to be torn down then is the service.
+ */
 import type { Readable } from "node:stream";
 import type { z } from "zod";
 import { FtError } from "../errors/error.js";
@@ -49,11 +54,7 @@ export function peerHandlers(
     },
     pairStopped: async ({ pair, generation }) => {
       const known = pairs.get(pair);
-      if (known && generation >= known.record.generation && known.record.role === "standby") {
-        await known.acceptance.stop();
-        await known.save({ phase: "stopped" });
-        known.enter("stopped", "the application ended on the primary");
-      }
+      await known?.exclusively(() => noteStopped(known, generation));
       return {};
     },
     removePair: async ({ pair, generation }) => {
@@ -112,14 +113,6 @@ function noticeGeneration(pair: Pair, generation: number): void {
 
 async function buildStandby(host: PairHost, pairs: Pairs, record: PairRecord): Promise<void> {
   const known = pairs.get(record.id);
-  if (known && known.record.generation > record.generation) {
-    throw new FtError({
-      code: "STALE_GENERATION",
-      subject: `pair ${record.id}`,
-      message: `host ${host.name} is at generation ${known.record.generation} of this pair, above ${record.generation}`,
-      hint: "The caller was replaced; it stands down by itself.",
-    });
-  }
   const nameTaken = pairs.all().find((p) => p.record.name === record.name && p !== known);
   if (nameTaken) {
     throw new FtError({
@@ -132,7 +125,10 @@ async function buildStandby(host: PairHost, pairs: Pairs, record: PairRecord): P
   const pair = known ?? new Pair(host, record, "preparing");
   if (!known) pairs.add(pair);
   try {
-    await pair.exclusively(() => buildHere(pair, record));
+    await pair.exclusively(async () => {
+      if (known) refuseStale(known, record.generation);
+      await buildHere(pair, record);
+    });
   } catch (error) {
     if (!known) {
       await pair.exclusively(() => tearDown(pair));
@@ -168,15 +164,16 @@ async function answerTakeOver(
   }
 }
 
-export async function removeHere(pairs: Pairs, pair: Pair, generation: number): Promise<void> {
-  if (generation < pair.record.generation) {
-    throw new FtError({
-      code: "STALE_GENERATION",
-      subject: `pair ${pair.record.id}`,
-      message: `this host is at generation ${pair.record.generation}, above ${generation}`,
-    });
-  }
+async function noteStopped(pair: Pair, generation: number): Promise<void> {
+  if (pair.record.role !== "standby" || generation < pair.record.generation) return;
+  await pair.acceptance.stop();
+  await pair.save({ phase: "stopped" });
+  pair.enter("stopped", "the application ended on the primary");
+}
+
+async function removeHere(pairs: Pairs, pair: Pair, generation: number): Promise<void> {
   await pair.exclusively(async () => {
+    refuseStale(pair, generation);
     await pair.acceptance.stop();
     await tearDown(pair);
     await pair.host.records.remove(pair.record.id);
@@ -184,6 +181,18 @@ export async function removeHere(pairs: Pairs, pair: Pair, generation: number): 
   });
   pair.event("unprotected", "info", "the pair was removed from this host");
   pairs.delete(pair.record.id);
+}
+
+/** A primary is torn down only for one of a higher generation; anything else only for none below its own. */
+function refuseStale(pair: Pair, generation: number): void {
+  const { role, generation: own, id } = pair.record;
+  if (generation > own || (generation === own && role === "standby")) return;
+  throw new FtError({
+    code: "STALE_GENERATION",
+    subject: `pair ${id}`,
+    message: `host ${pair.host.name} is at generation ${own} of this pair as ${role}; the caller is at ${generation}`,
+    hint: "The caller was replaced; it stands down by itself.",
+  });
 }
 
 function unknownPair(id: string): FtError {

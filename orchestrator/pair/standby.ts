@@ -9,6 +9,12 @@ import { tearDown } from "./standdown.js";
 
 /** Builds (or rebuilds from nothing) the warm standby that `record` describes on this host. */
 export async function buildHere(pair: Pair, record: PairRecord): Promise<void> {
+  const { role, generation } = pair.record;
+  const own = pair.record === record || role === "standby" || generation < record.generation;
+  invariant(
+    own && generation <= record.generation,
+    "P1: a primary is torn down for its successor only",
+  );
   await tearDown(pair);
   await pair.save({ ...record, role: "standby", phase: "steady", containerId: "" });
   pair.enter("preparing", `standby of ${record.peer}, generation ${record.generation}`);

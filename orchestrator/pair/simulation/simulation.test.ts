@@ -138,6 +138,37 @@ describe("two hosts", () => {
     end(world);
   });
 
+  it.each(["buildStandby", "removePair", "pairStopped"] as const)(
+    "leave a takeover alone when the old primary comes back in it and calls %s",
+    async (method) => {
+      const { world, alpha, beta, pair } = await protectedWorld();
+      const { record } = pair;
+      beta.restoreMs = 100;
+      alpha.kill();
+      const standby = beta.pairs.all()[0]!;
+      await until("taking over", () => standby.state === "takingOver");
+      const late = { pair: record.id, generation: record.generation, record };
+      const from = { peer: "alpha", signal: new AbortController().signal };
+      // Said in time, and heard when the takeover is over.
+      const answer = await beta
+        .handlers()
+        [method](late, from)
+        .then(
+          () => "done",
+          (error: unknown) => (error as { code?: string }).code,
+        );
+      expect(answer).toBe(method === "pairStopped" ? "done" : "STALE_GENERATION");
+      expect(standby).toMatchObject({
+        state: "unprotected",
+        record: { role: "primary", generation: 2 },
+      });
+      const before = world.highestReleased;
+      await until("more output", () => world.highestReleased > before + 5);
+      expect(world.violations).toEqual([]);
+      end(world);
+    },
+  );
+
   it("swap roles on order, many times, under load", async () => {
     const { world } = await protectedWorld();
     for (let round = 0; round < 6; round += 1) {

@@ -233,6 +233,8 @@ export class SimHost {
   stillbornGates = 0;
   /** How long this host's store takes for a commit. */
   commitMs = () => Math.random() * 2;
+  /** How long a restore takes here. */
+  restoreMs = 0;
   pairs = new Pairs();
   readonly disk = new Map<string, PairRecord>();
   private value = 0;
@@ -404,6 +406,7 @@ export class SimHost {
       prepareRestore: () => {},
       unprepareRestore: () => {},
       restore: async (_record, _app, imagesDir) => {
+        await new Promise((resolve) => setTimeout(resolve, this.restoreMs));
         this.runApp(Number(imagesDir.split("=")[1]));
         return { pid: 7, restoreMs: 1, lazyBytes: 0, criuMs: 0 };
       },

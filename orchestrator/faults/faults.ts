@@ -33,6 +33,7 @@ export const FAULT_POINTS = [
   "takeover.replay",
   "takeover.connections",
   "takeover.live",
+  "takeover.settle",
   // in C: ftdump, ftstore, ftgate
   "dump.frozen",
   "dump.thawed",

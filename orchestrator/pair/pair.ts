@@ -180,7 +180,7 @@ export class Pair {
     }).catch((error) => {
       const untilMs = this.host.clock.nowMs() + limits.failedStepPauseMs;
       this.failedStep = { kind: steps[0]!.kind, untilMs };
-      this.fail(error, steps.map(describeStep).join(", "));
+      this.stepFailed(error, steps.map(describeStep).join(", "));
     });
   }
 
@@ -190,7 +190,7 @@ export class Pair {
   }
 
   /** A step that threw: kept, told, and the planner goes on from what is now so. */
-  private fail(error: unknown, doing: string): void {
+  stepFailed(error: unknown, doing: string): void {
     this.lastError = asFtError(error, this.record.name);
     this.log.error({ err: error, doing }, "step failed");
     this.event("step-failed", "error", `${doing}: ${this.lastError.message}`, {

@@ -30,6 +30,14 @@ function standby(policy: { pacing?: string; onDivergence: string }, ...words: st
       calls.push(what);
       return result as T;
     };
+  const failed: string[] = [];
+  const gate = {
+    announce: note("announce"),
+    mode: async (mode: string, _generation: number): Promise<void> => {
+      calls.push(`gate ${mode}`);
+    },
+    release: () => calls.push("release gate"),
+  };
   const fake = {
     record: { name: "bank", generation: 1, lastEpoch: 4 },
     peerStatus: { generation: 1 },
@@ -49,7 +57,9 @@ function standby(policy: { pacing?: string; onDivergence: string }, ...words: st
     event: (kind: string) => events.push(kind),
     setApplication: () => {},
     watchExit: () => {},
-    requireGate: () => ({ announce: note("announce"), mode: note("gate") }),
+    gate,
+    requireGate: () => gate,
+    stepFailed: (_error: unknown, doing: string) => failed.push(doing),
     host: {
       clock: { nowMs: () => 0, wallMs: () => 0, sleep: async () => {} },
       faults: { pass: async () => {} },
@@ -94,7 +104,7 @@ function standby(policy: { pacing?: string; onDivergence: string }, ...words: st
   };
   const run = () => takeOver(fake as unknown as Pair, "host-lost");
   const armed = () => calls.filter((call) => call.startsWith("arm"));
-  return { fake, run, calls, events, armed, unreached };
+  return { fake, gate, run, calls, events, armed, unreached, failed };
 }
 
 describe("a replay that fails", () => {
@@ -228,4 +238,53 @@ describe("what a takeover needs", () => {
     await resumed.run();
     expect(resumed.calls).toContain("restore clear");
   });
+});
+
+describe("what comes after the gate was opened", () => {
+  type Standby = ReturnType<typeof standby>;
+  const broken = () => Promise.reject(new Error("broken"));
+
+  it.each<[string, (it: Standby) => void]>([
+    ["announce", ({ gate }) => Object.assign(gate, { announce: broken })],
+    ["save", ({ fake }) => Object.assign(fake, { save: broken })],
+    ["settle the log", ({ fake }) => Object.assign(fake.host.parts.log, { settled: broken })],
+    ["end the store", ({ fake }) => Object.assign(fake.store, { discard: broken })],
+    [
+      "make the interface narrow",
+      ({ fake }) => Object.assign(fake.host.parts.container, { configureInterface: broken }),
+    ],
+  ])("does not fail the takeover: %s", async (what, breakIt) => {
+    const one = standby({ onDivergence: "stop" }, "replayed");
+    const { mode } = one.gate;
+    one.gate.mode = async (to, generation) => {
+      await mode(to, generation);
+      if (to === "open") breakIt(one);
+    };
+    await one.run();
+    expect(one.failed).toEqual([`takeover, ${what}`]);
+    expect(one.events).toContain("takeover-done");
+    expect(one.calls.filter((call) => call.startsWith("enter")).at(-1)).toBe("enter unprotected");
+  });
+
+  it("is gone on with if the gate does not say whether it opened: the planner takes it up again", async () => {
+    const one = standby({ onDivergence: "stop" }, "replayed");
+    refuseOpening(one, "CONTROL_TIMEOUT");
+    await one.run();
+    expect(one.fake.gate).toBeUndefined();
+    expect(one.events).toEqual(["gate-lost", "takeover-done"]);
+    expect(one.calls).toContain("enter unprotected");
+  });
+
+  it("does not come if the gate refuses to open", async () => {
+    const one = standby({ onDivergence: "stop" }, "replayed");
+    refuseOpening(one, "CONTROL_FAILED");
+    await expect(one.run()).rejects.toMatchObject({ code: "CONTROL_FAILED" });
+    expect(one.calls).toContain("enter failed");
+  });
+
+  function refuseOpening({ gate }: Standby, code: string): void {
+    gate.mode = async (to) => {
+      if (to === "open") throw new FtError({ code, subject: "gate", message: "no" });
+    };
+  }
 });

@@ -16,6 +16,7 @@
  *  T2  No frame of the application leaves before `live`.
  *      In mode hybrid: nor before the log was replayed to its end. ftinit is told of the process only then, so one that an
  *      earlier attempt has restored is nobody's; it is ended, silently, and restored again.
+ *      From the opening of the gate on nothing fails the takeover any more (live.ts): what has spoken is not taken back.
  *  T3  A takeover that was begun is carried on after a crash of the agent (record phase `takingOver`).
  */
 
@@ -23,7 +24,7 @@ import { asFtError, FtError } from "../errors/error.js";
 import type { FaultPoint } from "../faults/faults.js";
 import { limits } from "../limits.js";
 import { afterFailedReplay, isPaced } from "./divergence.js";
-import { watchFill } from "./filling.js";
+import { finish, live } from "./live.js";
 import type { Pair } from "./pair.js";
 import type { TakeoverReason } from "./plan.js";
 import type { ReplayOutcome } from "./ports.js";
@@ -31,7 +32,7 @@ import { endPreparation, prepareTakeover } from "./prepare.js";
 import { isHybrid } from "./recording.js";
 import { Timeline } from "./timeline.js";
 
-interface Takeover {
+export interface Takeover {
   pair: Pair;
   reason: TakeoverReason;
   generation: number;
@@ -72,7 +73,7 @@ const PHASES: Phase[] = [
 
 /**
  * @param generation  what the old primary proposed (switchover), or undefined: one more than any known
- * @throws the first phase's error, after the state became `failed`; nothing was released then
+ * @throws the first phase's error, after the state became `failed`; nothing was released then, and the gate is not open
  */
 export async function takeOver(
   pair: Pair,
@@ -331,72 +332,4 @@ async function connections(takeover: Takeover): Promise<void> {
   takeover.replay = { ...takeover.replay, rebuilt, failed };
   pair.app = await pair.host.parts.container.adopt(pair.app!, takeover.restoredPid);
   if (failed > 0) pair.event("connections-lost", "warning", `${failed} connections are lost`);
-}
-
-async function live({ pair, generation, epoch }: Takeover): Promise<void> {
-  const gate = pair.requireGate();
-  await gate.mode("open", generation);
-  pair.setApplication("running");
-  pair.watchExit(pair.app!);
-  await gate.announce();
-  await pair.save({ phase: "steady", lastEpoch: Math.max(epoch, pair.record.lastEpoch) });
-  if (isHybrid(pair)) await pair.host.parts.log.settled(pair.record, epoch);
-}
-
-async function finish({
-  pair,
-  reason,
-  startMs,
-  detectionMs,
-  restoreMs,
-  lazyBytes,
-  epoch,
-  replay,
-  timeline,
-}: Takeover): Promise<void> {
-  const totalMs = pair.host.clock.nowMs() - startMs;
-  const at = new Date(pair.host.clock.wallMs()).toISOString();
-  pair.takeover = {
-    at,
-    detectionMs,
-    restoreMs,
-    totalMs,
-    epoch,
-    lazyBytes,
-    steps: timeline.steps,
-    ...(replay ? { replay } : {}),
-  };
-  pair.host.metrics.takeover(pair.record.name, reason, "done");
-  pair.event("takeover-done", "info", `took over from epoch ${epoch} (${reason})`, {
-    detectionMs,
-    restoreMs,
-    totalMs,
-    epoch,
-    lazyBytes,
-    steps: timeline.toString(),
-    ...(replay ? replayFields(replay) : {}),
-  });
-  if (lazyBytes > 0) watchFill(pair);
-  pair.enter("unprotected", `took over (${reason}); no standby yet`);
-  await pair.tick();
-  await endStore(pair);
-  await pair.host.parts.container.configureInterface(pair.record, pair.app!.initPid, "normal");
-}
-
-function replayFields(replay: NonNullable<Takeover["replay"]>) {
-  const { ms, events, outputs, attempts, rebuilt } = replay;
-  return { replayMs: ms, replayed: events, outputs, attempts, rebuilt };
-}
-
-/** The store served; the next standby's life begins with a full epoch. */
-async function endStore(pair: Pair): Promise<void> {
-  const { store } = pair;
-  pair.store = undefined;
-  try {
-    await store?.discard();
-  } catch (error) {
-    pair.log.warn({ err: error }, "discarding the store failed");
-  } finally {
-    await store?.stop();
-  }
 }

@@ -185,26 +185,30 @@ describe("two hosts", () => {
     end(world);
   });
 
-  it("keep the guarantee through random cuts, crashes and switchovers", async () => {
+  it("keep the guarantee through random cuts, crashes, slow restores and switchovers", async () => {
     const seed = Number(process.env.SEED ?? Math.floor(Math.random() * 1e9));
     const random = mulberry32(seed);
     const { world } = await protectedWorld();
+    const before = world.releases;
+    const hosts = [...world.hosts.values()];
+    const primary = () => hosts.find((host) => host.pairs.all()[0]?.record.role === "primary");
     for (let step = 0; step < 25; step += 1) {
       await new Promise((resolve) => setTimeout(resolve, random() * 60));
-      const primary = [...world.hosts.values()].find(
-        (host) => host.pairs.all()[0]?.record.role === "primary",
-      );
+      for (const host of hosts) host.restoreMs = random() < 0.5 ? 0 : random() * 120;
       const dice = random();
+      const pair = primary()?.pairs.all()[0];
       if (dice < 0.4) world.linkUp = !world.linkUp;
-      else if (dice < 0.6) primary?.crashApplication();
-      else if (dice < 0.8 && primary) {
-        primary.pairs.all()[0]!.order = "switchover";
-        primary.pairs.all()[0]!.consider();
+      else if (dice < 0.5) primary()?.crashApplication();
+      else if (dice < 0.65) await hosts[random() < 0.7 ? 0 : 1]!.crashAgentAndGate();
+      else if (pair) {
+        pair.order = "switchover";
+        pair.consider();
       }
     }
     world.linkUp = true;
     expect({ seed, violations: world.violations }).toEqual({ seed, violations: [] });
-    expect(world.releases).toBeGreaterThan(50);
+    // A service whose agent found it crashed too often is stopped: from there on nothing leaves.
+    expect(world.releases).toBeGreaterThan(before);
     end(world);
   });
 });

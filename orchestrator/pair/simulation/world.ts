@@ -4,7 +4,8 @@
  * that leaves and checks the guarantee at that instant:
  *
  *   - never taken back: an output that left is in whatever state the service goes on from;
- *   - one voice: outputs leave only from the host of the highest generation that ever spoke.
+ *   - one voice: outputs leave only from the host of the highest generation that ever spoke;
+ *   - kept: an application that has spoken is not removed while its host is the primary of the highest generation.
  */
 import { pino } from "pino";
 import { EventLog } from "../../agent/events.js";
@@ -70,6 +71,7 @@ export class World {
   /** @param from  the state that this run of the application began with */
   released(host: string, generation: number, value: number, from: number): void {
     this.releases += 1;
+    this.spoke.add(`${host} ${generation}`);
     if (value === from + 1 || !this.runs.has(`${host} ${from}`)) this.goesOnFrom(host, from);
     this.runs.add(`${host} ${from}`);
     if (generation < this.highestVoice) {
@@ -82,7 +84,18 @@ export class World {
     this.highestReleased = Math.max(this.highestReleased, value);
   }
 
+  removed(host: string, records: Iterable<PairRecord>): void {
+    for (const { id, role, generation } of records) {
+      const others = [...this.hosts.values()].map(({ disk }) => disk.get(id)?.generation ?? 0);
+      if (role !== "primary" || generation < Math.max(...others)) continue;
+      if (!this.spoke.has(`${host} ${generation}`)) continue;
+      const detail = `${host} is primary of generation ${generation}, above the other`;
+      this.violations.push({ what: "service removed", detail });
+    }
+  }
+
   private readonly runs = new Set<string>();
+  private readonly spoke = new Set<string>();
 
   private goesOnFrom(host: string, value: number): void {
     if (value >= this.highestReleased) return;
@@ -361,7 +374,10 @@ export class SimHost {
           };
         },
         waiting: async () => this.startedByHand,
-        remove: async () => this.stopApp(),
+        remove: async () => {
+          if (this.appTimer !== undefined) this.world.removed(this.name, this.disk.values());
+          this.stopApp();
+        },
         configureInterface: async () => {},
       },
       openGate: async ({ onNews }) => {

@@ -5,6 +5,8 @@
  * Invariants:
  *  - A thread that waits says for what. It is not still if that has come already: it only has to be scheduled.
  *  - One in a real call is still only if it sleeps in the kernel.
+ *  - A thread at its lane's end goes on if the log proves, by another's AFTER, that the original did (elided.c). An end with one
+ *    that could not is none: the replay has stalled.
  *  - While `ft_ending` is set no thread leaves the place where it waits (ft_run_again()), so what is seen of all threads
  *    after it was set stays so until the mode has changed.
  */
@@ -120,7 +122,11 @@ static bool lane_has_more(const struct ft_thread *t, uint64_t argument)
 
 static bool goes_on(const struct ft_thread *t, uint64_t lock)
 {
-	return lane_has_more(t, 0) || (lock != 0 && ft_next_is_elided(t, (const void *)lock));
+	if (lane_has_more(t, 0))
+		return true;
+	if (lock == FT_ANY_LOCK)
+		return ft_is_wanted(t);
+	return lock != 0 && ft_next_is_elided(t, (const void *)lock);
 }
 
 static bool goes_on_or_ends(const struct ft_thread *t, uint64_t lock)
@@ -132,6 +138,8 @@ static bool goes_on_or_ends(const struct ft_thread *t, uint64_t lock)
 }
 
 void ft_wait_for_the_end(struct ft_thread *t, const void *lock) { wait_as(t, FT_AT_END, goes_on_or_ends, (uint64_t)lock); }
+
+void ft_wait_for_the_end_or_proof(struct ft_thread *t) { wait_as(t, FT_AT_END, goes_on_or_ends, FT_ANY_LOCK); }
 
 /* ---- the end */
 
@@ -168,6 +176,20 @@ bool ft_all_still(bool settled)
 	return true;
 }
 
+/* Who stands before acquisitions that the log proves. All are still, so nobody is on the way to them. */
+static bool is_behind_proof(const struct ft_thread *t)
+{
+	return ft_is_here(t) && atomic_load(&t->activity) == FT_AT_END && t->over == goes_on_or_ends && ft_is_wanted(t);
+}
+
+static bool anybody_is_behind_proof(void)
+{
+	for (uint32_t i = 0; i < atomic_load(&ft_thread_count); i++)
+		if (is_behind_proof(&ft_threads[i]))
+			return true;
+	return false;
+}
+
 void ft_replay_ends_if_all_still(bool settled)
 {
 	uint32_t nobody = 0;
@@ -178,6 +200,8 @@ void ft_replay_ends_if_all_still(bool settled)
 	enum ft_question question = settled ? FT_ARE_YOU_SETTLED : FT_ARE_YOU_STILL;
 	if (ft_all_still(settled) && ft_others_agree(question) && ft_all_still(settled) && ft_others_agree(question) &&
 	    ft_mode_word() == LOG_MODE_REPLAY) {
+		if (anybody_is_behind_proof())
+			ft_stalled();
 		struct ft_text text = ft_report_replayed();
 		const char *failed = ft_go_live();
 		if (failed != NULL)

@@ -28,7 +28,7 @@ endif
 
 # One small program per feature; test/run.sh runs each recorded, replayed from its start, and from a checkpoint.
 RECORDER_PROGRAMS := mutex rwlock condition semaphore threads clocks channels sockets children files timer signals shorts pipes \
-  facts attributes streams temporary waits sendfile deadlines deaf bank race-none race-counter race-flag family outsiders
+  facts attributes streams temporary waits sendfile deadlines deaf counted bank race-none race-counter race-flag family outsiders
 FIXTURES += $(addprefix recorder-program-,$(RECORDER_PROGRAMS))
 $(foreach name,$(RECORDER_PROGRAMS),$(eval recorder-program-$(name)_SRCS = recorder/test/programs/$(name).c))
 $(foreach name,$(RECORDER_PROGRAMS),$(eval recorder-program-$(name)_LDLIBS = -lpthread))

@@ -159,7 +159,11 @@ void ft_run_again(struct ft_thread *t);
 bool ft_wait_until(struct ft_thread *t, ft_over *over, uint64_t argument);
 bool ft_wait_for_turn(struct ft_thread *t, uint32_t object, uint32_t version);
 /* Returns when the mode changes, or the log grows, or if the acquisition of `lock` (NULL: it is none) is proven after all. */
+/* Past its lane's last record, before it takes `lock` (NULL: before something else), which it may have taken without a record. */
 void ft_wait_for_the_end(struct ft_thread *t, const void *lock);
+/* Likewise, where no lock is taken: also until the log proves that the original went on. */
+#define FT_ANY_LOCK UINT64_MAX
+void ft_wait_for_the_end_or_proof(struct ft_thread *t);
 void ft_replay_begins(void);
 void ft_replay_ends_if_all_still(bool settled);
 bool ft_memory_is_missing(void); /* missing.c */

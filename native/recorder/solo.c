@@ -206,12 +206,13 @@ void ft_solo_replay_begin(struct ft_thread *t, bool holds_lock)
 	const struct log_event *e = ft_mode_word() == LOG_MODE_REPLAY ? ft_peek(t) : NULL;
 	/*
 	 * The lane ends between the wait and what it would say about a section. What the thread does next is past the log: it
-	 * must not be seen by those who still replay.
+	 * must not be seen by those who still replay. Unless another has seen it, and says so: then it went on without a section,
+	 * which would be a record.
 	 */
 	if (e == NULL && holds_lock)
 		return;
 	if (e == NULL) {
-		ft_wait_for_the_end(t, NULL);
+		ft_wait_for_the_end_or_proof(t);
 		if (ft_mode_word() == LOG_MODE_RECORD)
 			ft_solo_after_wait(t, true);
 		return;

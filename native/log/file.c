@@ -53,7 +53,9 @@ int log_create(const char *path, uint32_t lane_count, uint32_t segment_count, en
 		return -errno;
 	header.crc = header_crc(&header);
 	atomic_store(&header.mode, mode);
-	atomic_store(&header.after_replay, LOG_MODE_LIVE);
+	uint32_t number;
+	memcpy(&number, header.log_id, sizeof number);
+	atomic_store(&header.after_replay, mode == LOG_MODE_ANEW ? number : LOG_MODE_LIVE);
 	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;

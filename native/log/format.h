@@ -50,6 +50,7 @@ enum log_mode {
 	LOG_MODE_REPLAY = 2,
 	LOG_MODE_LIVE = 3, /* neither: calls go straight through */
 	LOG_MODE_STOPPED = 4, /* after a divergence, a stall or a corrupt log; the report page says why */
+	LOG_MODE_ANEW = 5, /* a new file for a restored application: it sets RECORD when its lanes have begun. Never shipped */
 };
 
 /* Of a replay; also the first word of what `ftlog report` prints. */
@@ -65,7 +66,7 @@ struct log_header {
 	uint8_t reserved[16];
 	/* From here on things change. */
 	_Atomic uint32_t mode;
-	_Atomic uint32_t after_replay;   /* the mode to go on in at the log's end: LIVE or RECORD */
+	_Atomic uint32_t after_replay;   /* the mode to go on in at the log's end: LIVE or RECORD. In mode ANEW: of log_id */
 	_Atomic uint64_t generation;     /* raised when a replay has ended and recording begins again */
 	_Atomic uint64_t waits;          /* how often a thread found no free segment and waited */
 	_Atomic uint64_t wait_ns;

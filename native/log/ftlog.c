@@ -4,7 +4,7 @@
  *   ftlog dump FILE [LANE]            every event of the lanes, in the order of their time stamps
  *   ftlog stats FILE                  what fills it
  *   ftlog report FILE                 what the last replay said
- *   ftlog create FILE LANES SEGMENTS  an empty log, in mode record
+ *   ftlog create FILE LANES SEGMENTS [anew]  an empty log, in mode record; `anew`: for an application that is restored without its log
  *   ftlog trim FILE                   forgets what no thread can look at again: while nobody ships the log
  *   ftlog mode FILE record|replay|live [record|live [paced]]   the mode word, the one after a replay, and
  *                                     whether recorded intervals are enforced
@@ -33,7 +33,7 @@
 
 enum { EXIT_OTHER_VERSION = 4, EXIT_DAMAGED = 5, EXIT_OTHER_BUILD = 6 };
 
-static const char *mode_names[] = {"none", "record", "replay", "live", "stopped"};
+static const char *mode_names[] = {"none", "record", "replay", "live", "stopped", "anew"};
 static const char *loss_names[] = {"nothing", "lanes", "objects", "descriptor", "record", "fork", "call"};
 
 static const char *name_of(const char **names, uint32_t count, uint32_t value)
@@ -220,7 +220,7 @@ static int stats(const struct log_file *log)
 	const struct log_header *h = log->header;
 	printf("all %" PRIu64 " records, %" PRIu64 " bytes, %" PRIu64 " acquisitions elided; free %" PRIu64 " MiB; mode %s; "
 	       "generation %" PRIu64 "; full %" PRIu64 " times, %.3f s; solo sections failed %u; lost: %s\n", all.records, all.bytes, all.elided,
-	       log_free_bytes(log) >> 20, name_of(mode_names, 5, atomic_load(&h->mode)), atomic_load(&h->generation),
+	       log_free_bytes(log) >> 20, name_of(mode_names, sizeof mode_names / sizeof *mode_names, atomic_load(&h->mode)), atomic_load(&h->generation),
 	       atomic_load(&h->waits), (double)atomic_load(&h->wait_ns) / 1e9, atomic_load(&h->solo_failures), name_of(loss_names, sizeof loss_names / sizeof *loss_names, atomic_load(&h->lost)));
 	return finish_lanes(walks, log);
 }
@@ -382,7 +382,7 @@ static int arm(const struct log_file *log, const char *library)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: ftlog dump FILE [LANE] | stats FILE | check FILE [LIBRARY] | arm FILE LIBRARY | build LIBRARY | report FILE | create FILE LANES SEGMENTS | trim FILE [all] | "
+	fprintf(stderr, "usage: ftlog dump FILE [LANE] | stats FILE | check FILE [LIBRARY] | arm FILE LIBRARY | build LIBRARY | report FILE | create FILE LANES SEGMENTS [anew] | trim FILE [all] | "
 	                "mode FILE MODE [MODE-AFTER-REPLAY [paced]]\n");
 	return 2;
 }
@@ -398,8 +398,9 @@ int main(int argc, char **argv)
 	if (argc < 3)
 		return usage();
 	const char *verb = argv[1], *path = argv[2];
-	if (strcmp(verb, "create") == 0 && argc == 5) {
-		int error = log_create(path, (uint32_t)atoi(argv[3]), (uint32_t)atoi(argv[4]), LOG_MODE_RECORD);
+	bool anew = argc == 6 && strcmp(argv[5], "anew") == 0;
+	if (strcmp(verb, "create") == 0 && (argc == 5 || anew)) {
+		int error = log_create(path, (uint32_t)atoi(argv[3]), (uint32_t)atoi(argv[4]), anew ? LOG_MODE_ANEW : LOG_MODE_RECORD);
 		return error == 0 ? 0 : failed(path, error);
 	}
 	if (strcmp(verb, "build") == 0)

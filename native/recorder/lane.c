@@ -23,8 +23,8 @@ static inline void publish(struct ft_thread *t, uint64_t bytes)
 #else
 	atomic_compare_exchange_strong(head, &was, was + bytes);
 #endif
-	/* Further on: the original of this copy was here. Behind: records would be lost, and nobody would know. */
-	if (unlikely((int64_t)(was - t->position) < 0))
+	/* Further on: the original of this copy was here. Behind: records would be lost, and nobody would know; or the lane begins later (anew.c). */
+	if (unlikely((int64_t)(was - t->position) < 0) && ft_mode_word() != LOG_MODE_ANEW)
 		ft_lost(LOG_LOSS_RECORD);
 	t->position += bytes;
 	t->at += bytes;

@@ -1,4 +1,4 @@
-RECORDER_SRCS := $(addprefix recorder/,real.c start.c lane.c replay.c walk.c ending.c missing.c report.c elided.c pace.c solo.c live.c objects.c \
+RECORDER_SRCS := $(addprefix recorder/,real.c start.c lane.c replay.c walk.c ending.c anew.c missing.c report.c elided.c pace.c solo.c live.c objects.c \
   checksum.c descriptors.c inputs.c messages.c outputs.c channels.c passing.c backlog.c vectors.c sockets.c polls.c opens.c clocks.c locks.c \
   threads.c process.c family.c agreement.c leaving.c signals.c connections.c facts.c attributes.c compound.c)
 

@@ -95,6 +95,7 @@ struct ft_thread {
 	pthread_t self;
 	_Atomic uint64_t signals; /* pending for this thread, by number */
 	_Atomic uint32_t uses; /* of this lane, so far: written by who claims it, when it counts as used */
+	_Atomic uint64_t log;  /* anew.c: the file that it was last seen to have no append under way in */
 } __attribute__((aligned(128))); /* no two threads share a line */
 
 /* A process is known by the lane of its first thread. */
@@ -198,6 +199,7 @@ void ft_stop_the_others(int number);
 bool ft_helper_starts(void);
 void ft_helper_hold(void); /* it does nothing until it is let go */
 void ft_helper_let_go(void);
+void ft_describe_recording(void); /* into the header: whose it is, and how */
 
 /* agreement.c */
 enum ft_question { FT_ARE_YOU_STILL, FT_ARE_YOU_SETTLED, FT_GO_LIVE };
@@ -230,6 +232,10 @@ void ft_signals_replay_inside(struct ft_thread *t);
 void ft_signals_replay_deaf(void); /* by the signal that kicks: one that was restored where no signal ends its call */
 void ft_signals_go_live(void); /* those that other processes had sent, and that had not arrived when the log ended */
 
+/* anew.c */
+enum log_mode ft_mode_beyond(struct ft_thread *t, enum log_mode mode); /* of STOPPED and ANEW: as what a call is made */
+void ft_begin_anew(void); /* helper, in mode ANEW */
+
 /* Where every interposed call begins: the mode for this thread. LIVE also stands for "not recorded". */
 static inline enum log_mode ft_enter(void)
 {
@@ -241,7 +247,7 @@ static inline enum log_mode ft_enter(void)
 	if (unlikely(atomic_load_explicit(&t->signals, memory_order_relaxed) != 0))
 		ft_signals_run(t);
 	enum log_mode mode = ft_mode_word();
-	return mode == LOG_MODE_STOPPED ? LOG_MODE_LIVE : mode;
+	return likely(mode <= LOG_MODE_LIVE) ? mode : ft_mode_beyond(t, mode);
 }
 /* Around a real call that may block: the thread counts as still meanwhile. */
 static inline void ft_real_begin(void)

@@ -26,6 +26,7 @@ static struct range {
 } outsiders[OUTSIDERS_MAX];
 static int outsider_count;
 bool ft_elides;
+static bool without_sections;
 static uint64_t stall_ns = STALL_NS_DEFAULT;
 static _Atomic int32_t helper_tid;
 
@@ -180,10 +181,11 @@ static void *helper(void *unused)
 		if (atomic_exchange(&helper_works, 1) != 0)
 			continue;
 		ft_backlogs_flush();
-		if (ft_mode_word() == LOG_MODE_REPLAY)
+		if (ft_mode_word() == LOG_MODE_REPLAY) {
 			watch_replay();
-		else
-		{
+		} else {
+			if (unlikely(ft_mode_word() == LOG_MODE_ANEW))
+				ft_begin_anew();
 			ft_signals_kick();
 			ft_connections_tick();
 		}
@@ -240,6 +242,14 @@ static void measure_ticks(void)
 	atomic_store(&ft_log.header->start_ns, (uint64_t)real.tv_sec * 1000000000u + (uint64_t)real.tv_nsec);
 }
 
+void ft_describe_recording(void)
+{
+	for (int i = 0; i < 2; i++)
+		atomic_store(&ft_log.header->recorder_build[i], build.id[i]);
+	atomic_fetch_or(&ft_log.header->flags, (ft_elides ? LOG_FLAG_ELIDE : 0u) | (without_sections ? LOG_FLAG_NO_SOLO : 0u));
+	measure_ticks();
+}
+
 static bool claim(void)
 {
 	uint32_t mine = (uint32_t)ft_syscall(SYS_getpid), nobody = 0;
@@ -286,11 +296,13 @@ __attribute__((constructor)) static void start(void)
 		ft_write_line("ftrec: %s: %s; nothing is recorded\n", path, log_why(failed));
 		return;
 	}
-	if (!claim() || (ft_mode_word() != LOG_MODE_RECORD && ft_mode_word() != LOG_MODE_REPLAY))
+	/* In mode ANEW the owner is restored, and this is a child of its that is not recorded. */
+	if ((ft_mode_word() != LOG_MODE_RECORD && ft_mode_word() != LOG_MODE_REPLAY) || !claim())
 		return;
 	if (stall != NULL)
 		stall_ns = (uint64_t)atol(stall) * 1000000;
-	if (without_solo != NULL)
+	without_sections = without_solo != NULL;
+	if (without_sections)
 		atomic_fetch_or(&ft_log.header->flags, LOG_FLAG_NO_SOLO);
 	if (without_counting == NULL)
 		atomic_fetch_or(&ft_log.header->flags, LOG_FLAG_ELIDE);

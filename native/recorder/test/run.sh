@@ -3,7 +3,7 @@
 # checkpoint in the middle after a kill -9. Short by default.
 #
 #   FULL=1 recorder/test/run.sh
-#   ROUNDS=20 MILLISECONDS=1500 GENERATIONS=3 recorder/test/run.sh [start|middle|generations] [program…] [server…]
+#   ROUNDS=20 MILLISECONDS=1500 GENERATIONS=3 recorder/test/run.sh [start|middle|generations|anew] [program…] [server…]
 #   PACED=paced ROUNDS=20 recorder/test/run.sh start race-counter race-flag      data races: replays differ, less often paced
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -18,7 +18,7 @@ SERVERS=""
 for server in redis redis-aof redis-always redis-save memcached lighttpd nginx-1 nginx-2; do server_is_here "$server" && SERVERS="$SERVERS $server"; done
 ways=""; names=""
 for word in "$@"; do
-  case "$word" in start|middle|generations) ways="$ways $word";; *) names="$names $word";; esac
+  case "$word" in start|middle|generations|anew) ways="$ways $word";; *) names="$names $word";; esac
 done
 # Short: every program, no server, one checkpoint.
 if [ -z "$ways$names$FULL" ]; then names="$PROGRAMS"; ways="start middle"; LIFE_MS="${LIFE_MS:-1200}"; fi
@@ -167,6 +167,12 @@ await_output() { # name
   for _ in $(seq 30); do "$FTLOG" dump "$LOG" | grep -q ' output ' && return 0; sleep 0.1; done
 }
 
+# Of an application that was restored without its log: it begins to record again by itself.
+await_recording() {
+  for _ in $(seq 100); do "$FTLOG" stats "$LOG" | grep -q 'mode record;' && return 0; sleep 0.05; done
+  return 1
+}
+
 # Record, checkpoint, go on, kill, restore, replay; as often as there are generations; then let it end.
 from_middle() {
   local name="$1" generations="$2" way="$3" life="${4:-${LIFE_MS:-2500}}" pid digest loader after=record
@@ -184,10 +190,14 @@ from_middle() {
     if [ -n "$loader" ] && [ $((RANDOM % 2)) = 0 ]; then wait "$loader"; digest="$(state_of "$name")"; else await_output "$name"; digest=""; fi
     end "$pid"; [ -n "$loader" ] && wait "$loader"
     await_group_end "$pid"
-    "$FTLOG" mode "$LOG" replay "$after" $PACED
+    if [ "$way/$generation" = anew/1 ]; then "$FTLOG" create "$LOG" 64 "$SEGMENTS" anew; else "$FTLOG" mode "$LOG" replay "$after" $PACED; fi
     if ! restore; then
       has_ended && [ "$life" -lt 20000 ] && { from_middle "$name" "$generations" "$way" $((life * 2)); return; }
       fail "$name $way: restore"; grep -i 'error (' "$DIR/images/restore.log"; return
+    fi
+    if [ "$way/$generation" = anew/1 ]; then
+      await_recording || { fail "$name $way: is not recorded anew:"; "$FTLOG" stats "$LOG" | tail -1; end "$pid"; return; }
+      continue
     fi
     if ! check_report "$name" "$way $generation" "$(is_server "$name" && echo 0 || echo 1)"; then alive "$pid" && end "$pid"; return; fi
     [ -n "$digest" ] && [ "$digest" != "$(state_of "$name")" ] && { fail "$name $way: another state"; end "$pid"; return; }
@@ -215,6 +225,7 @@ for _ in $(seq "$ROUNDS"); do
         [ "$name" = family ] && loses family 3 lanes
         [ "$name" = outsiders ] && loses outsiders-serve 64 fork;;
       middle) [ -n "$can_checkpoint" ] && from_middle "$name" 1 middle;;
+      anew) [ -n "$can_checkpoint" ] && from_middle "$name" $((GENERATIONS + 1)) anew;;
       generations) [ -n "$can_checkpoint" ] && from_middle "$name" "$GENERATIONS" generations;;
       esac
     done

@@ -112,6 +112,8 @@ export interface PairView {
 export interface LogView {
   /** Output waits for the log; if not, for checkpoints. */
   covers: boolean;
+  /** Why it does not, as the last checkpoint found. */
+  why?: string;
   /** The standby receives it. */
   up: boolean;
   bytes: number;

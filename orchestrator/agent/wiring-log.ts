@@ -7,7 +7,7 @@ import { WaitingProgram } from "../../criu/waiting-program.js";
 import { FtError } from "../errors/error.js";
 import { limits } from "../limits.js";
 import { LineFields, parseLine } from "../network/line-client.js";
-import type { Application, LogControl, ReplayOutcome } from "../pair/ports.js";
+import type { Application, LogControl, Recording, ReplayOutcome } from "../pair/ports.js";
 import type { PairRecord } from "../pair/record.js";
 import { ftlogOf, logFailure, SAME_BUILD } from "./ftlog.js";
 import type { AgentShared } from "./main.js";
@@ -24,7 +24,8 @@ const REPORT = { at: 4096, bytes: 4096, textAt: 64 };
 const LANES = { at: 2 * 4096, bytes: limits.logLanes * 128 };
 /** Of its header, likewise. */
 const HEADER = { bytes: 192, version: 8, mode: 64, lost: 124, owner: 128 };
-const RECORD = 1;
+const MODES = { record: 1, anew: 5 };
+const LOSSES = ["nothing", "lanes", "objects", "descriptor", "record", "fork", "call"];
 /** Of native/log/format.h. */
 const LOG_VERSION = 2;
 
@@ -42,11 +43,11 @@ export function logControl(shared: AgentShared): LogControl {
   const brokers = new Map<string, WaitingProgram>();
   const prepared = new Map<string, Prepared>();
   const ftlog = ftlogOf(config.nativeDir);
-  const make: LogControl["make"] = async (record) => {
+  const make = async (record: PairRecord, ...how: "anew"[]) => {
     const { logFolder, log } = pairPaths(config.runDir, record.id);
     await mkdir(logFolder, { recursive: true, mode: 0o755 });
     const fresh = `${log}.new`;
-    await ftlog("create", fresh, limits.logLanes, limits.logSegments);
+    await ftlog("create", fresh, limits.logLanes, limits.logSegments, ...how);
     // The application may be any user; the folders above it on the host are root's alone.
     await chmod(fresh, 0o666);
     await rename(fresh, log);
@@ -89,7 +90,7 @@ export function logControl(shared: AgentShared): LogControl {
     };
   };
   return {
-    make,
+    make: (record) => make(record),
     async prepare(record, app, epoch) {
       unprepare(record.id);
       const broker = startBroker(record, app, epoch);
@@ -97,7 +98,7 @@ export function logControl(shared: AgentShared): LogControl {
       prepared.set(record.id, { epoch, broker, armer: startArmer(record) });
     },
     unprepare: (record) => unprepare(record.id),
-    async recorded(record) {
+    async recording(record) {
       const header = await readAt(pairPaths(config.runDir, record.id).log, 0, HEADER.bytes);
       const word = (at: number) => header.readUInt32LE(at);
       if (word(HEADER.version) !== LOG_VERSION) {
@@ -108,7 +109,7 @@ export function logControl(shared: AgentShared): LogControl {
           hint: SAME_BUILD,
         });
       }
-      return word(HEADER.mode) === RECORD && word(HEADER.lost) === 0 && word(HEADER.owner) !== 0;
+      return recordingOf(word(HEADER.mode), word(HEADER.lost), word(HEADER.owner));
     },
     discard: (record) => ftlog("trim", pairPaths(config.runDir, record.id).log),
     async clear(record) {
@@ -150,11 +151,8 @@ export function logControl(shared: AgentShared): LogControl {
       armer.end();
       const line = first === undefined ? undefined : parseLine(first);
       if (line?.values.get("code") === "uncovered") {
-        // What is restored maps the file; there is nothing in it that it may go by.
-        if (!existsSync(log)) await make(record);
-        // A mirror's file is the gate's alone; CRIU wants the one that the application had.
-        await chmod(log, 0o666);
-        await ftlog("mode", log, "live");
+        // What is restored maps a file of that size; there is nothing in the mirror's that it may go by.
+        await make(record, "anew");
         return false;
       }
       throw brokerFailed(record.name, first);
@@ -182,9 +180,22 @@ export function logControl(shared: AgentShared): LogControl {
     async giveUp(record, app, epoch) {
       disarm(record);
       await filesAsOf(shared, record, app, epoch);
-      await ftlog("mode", pairPaths(config.runDir, record.id).log, "live");
+      await make(record, "anew");
     },
   };
+}
+
+export function recordingOf(mode: number, lost: number, owner: number): Recording {
+  const none = (why: string) => ({ is: "none" as const, why });
+  if (lost !== 0) return none(`its recording is lost: ${LOSSES[lost] ?? lost}`);
+  if (mode === MODES.anew) {
+    const why = "it was restored without its event log, and its recorder has not begun anew yet";
+    return { is: "beginning", why };
+  }
+  if (mode !== MODES.record) return none("the application is not recorded");
+  return owner === 0
+    ? none("no recorder is loaded in the application")
+    : { is: "underWay", why: "" };
 }
 
 /**

@@ -147,19 +147,27 @@ export interface ReplayOutcome {
   text: string;
 }
 
+/** `beginning`: the application was restored without its log, and its recorder is about to write a new one. */
+export interface Recording {
+  is: "underWay" | "beginning" | "none";
+  /** If it is not under way, for a person. */
+  why: string;
+}
+
 /** The event log's file on this host (mode hybrid). */
 export interface LogControl {
   /** An empty one, for an application that is about to start. */
   make(record: PairRecord): Promise<void>;
   /** Whether a recorder writes it: one is loaded, and has not given up. */
-  recorded(record: PairRecord): Promise<boolean>;
+  recording(record: PairRecord): Promise<Recording>;
   /** Forgets what nobody will ever replay: while there is no standby, and no gate ships. */
   discard(record: PairRecord): Promise<void>;
   /** None: the gate of a new standby makes its copy of the primary's. */
   clear(record: PairRecord): Promise<void>;
   /**
    * A process that is restored from now on replays, then its connections are rebuilt, and it goes on recording. False:
-   * what was shipped does not lead from that checkpoint, so no output later than it can have been released.
+   * what was shipped does not lead from that checkpoint, so no output later than it can have been released. A process that
+   * is restored from now on does not replay, and begins a new log.
    * What an earlier replay did to the container's files is undone.
    * @throws FILES_CHANGED if it cannot be
    * @param paced  the recorded intervals between calls are enforced
@@ -175,7 +183,7 @@ export interface LogControl {
   connections(record: PairRecord): Promise<ConnectionsOutcome>;
   /** Nobody waits for a replay any more. */
   disarm(record: PairRecord): void;
-  /** The same, and what is restored from now on, from that checkpoint, neither replays nor records. */
+  /** The same, and what is restored from now on, from that checkpoint, does not replay: it begins a new log. */
   giveUp(record: PairRecord, app: Application, epoch: number): Promise<void>;
   /** The takeover is over: there will be no other replay from that checkpoint. */
   settled(record: PairRecord, epoch: number): Promise<void>;

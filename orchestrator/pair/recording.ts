@@ -5,10 +5,11 @@
  *  H1  The gate is in mode `log` only while the standby holds a checkpoint from which the stream tells all. The gate
  *      refuses otherwise, and here it is asked again after each epoch.
  *  H2  Whatever ends the stream puts output back under the checkpoints (mode `hold`): never out unprotected.
+ *  H3  A stream begins only when a recorder writes: a checkpoint in it from before would lead over what was not recorded.
  */
 import { asFtError } from "../errors/error.js";
 import type { Pair } from "./pair.js";
-import type { GateNews, ShipRole } from "./ports.js";
+import type { GateNews, Recording, ShipRole } from "./ports.js";
 
 export function isHybrid(pair: Pair): boolean {
   return pair.policy.mode === "hybrid";
@@ -19,8 +20,12 @@ export async function ship(pair: Pair, role: ShipRole): Promise<void> {
   if (!isHybrid(pair)) return;
   pair.covered = false;
   await pair.discarding;
-  pair.shipping = role === "source";
-  await pair.requireGate().ship(role);
+  pair.shipping = role === "source" && (await recording(pair)).is !== "beginning";
+  if (role === "mirror" || pair.shipping) await pair.requireGate().ship(role);
+}
+
+function recording(pair: Pair): Promise<Recording> {
+  return pair.host.parts.log.recording(pair.record);
 }
 
 /** The standby has committed `epoch`: the log before it may go, and from it on the log may cover output. */
@@ -28,11 +33,11 @@ export async function afterCommit(pair: Pair, epoch: number): Promise<void> {
   if (!isHybrid(pair)) return;
   const gate = pair.requireGate();
   try {
-    await gate.trim(epoch);
+    if (pair.shipping) await gate.trim(epoch);
     if (pair.covered) return;
-    if (!(await pair.host.parts.log.recorded(pair.record))) {
-      return await backToHold(pair, "the application is not recorded");
-    }
+    const { is, why } = await recording(pair);
+    if (is !== "underWay") return await backToHold(pair, why);
+    if (!pair.shipping) return await backToHold(pair, "its event log has just begun");
     await gate.mode("log", pair.record.generation);
     pair.covered = true;
     pair.uncoveredWhy = "";
@@ -51,7 +56,7 @@ async function backToHold(pair: Pair, why: string): Promise<void> {
   pair.covered = false;
   pair.uncoveredWhy = why;
   // Without a recorder there is nothing to ship, and the gate would say so again and again.
-  if (await pair.host.parts.log.recorded(pair.record)) await ship(pair, "source");
+  if ((await recording(pair)).is === "underWay") await ship(pair, "source");
 }
 
 /**

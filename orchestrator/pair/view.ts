@@ -1,5 +1,5 @@
 /** A pair as the agent's API shows it. */
-import type { PairView } from "../agent/api-types.js";
+import type { LogView, PairView } from "../agent/api-types.js";
 import type { Pair } from "./pair.js";
 import type { GateFacts } from "./ports.js";
 
@@ -43,7 +43,7 @@ function viewGate(facts: GateFacts | undefined) {
     ...given({
       heldOldestMs: facts?.heldOldestMs,
       outputDelayMs: facts?.outputDelayMs,
-      log: facts?.log && { covers: facts.mode === "log", ...facts.log },
+      log: logView(facts, pair.loop ? pair.uncoveredWhy : ""),
     }),
   };
 }
@@ -56,4 +56,13 @@ type Given<T> = { [K in keyof T as undefined extends T[K] ? never : K]: T[K] } &
 function given<T extends object>(fields: T): Given<T> {
   const known = Object.entries(fields).filter(([, value]) => value !== undefined);
   return Object.fromEntries(known) as Given<T>;
+}
+
+/** Also where there is no stream, if one is missed. */
+function logView(facts: GateFacts | undefined, uncoveredWhy: string): LogView | undefined {
+  const covers = facts?.mode === "log";
+  if (!facts?.log && uncoveredWhy === "") return undefined;
+  const none = { up: false, bytes: 0, unackedBytes: 0, waits: 0 };
+  const why = covers || uncoveredWhy === "" ? {} : { why: uncoveredWhy };
+  return { covers, ...why, ...(facts?.log ?? none) };
 }

@@ -153,7 +153,10 @@ function spread(
 
 function eventLog(log: PairView["log"]): string | undefined {
   if (log === undefined) return undefined;
-  const covers = log.covers ? "covers output" : "does not cover output: it waits for checkpoints";
+  const why = log.why === undefined ? "" : ` (${log.why})`;
+  const covers = log.covers
+    ? "covers output"
+    : `does not cover output: it waits for checkpoints${why}`;
   const room = log.freeBytes === undefined ? "" : `, room for ${bytes(log.freeBytes)}`;
   const waits = log.waits === 0 ? "" : `, full ${count(log.waits)} times`;
   const link = log.up ? "" : ", NOT RECEIVED by the standby";

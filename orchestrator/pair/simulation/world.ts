@@ -347,7 +347,7 @@ export class SimHost {
       log: {
         make: async () => {},
         clear: async () => {},
-        recorded: async () => false,
+        recording: async () => ({ is: "none", why: "the application is not recorded" }),
         discard: async () => {},
         prepare: async () => {},
         unprepare: () => {},

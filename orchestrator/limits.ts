@@ -43,6 +43,8 @@ export const limits = {
   /** Of a whole replay, and of its connections' being handed over after it. */
   replayTimeoutMs: 60_000,
   replayPollMs: 2,
+  /** How often it is looked whether the process that replays is still there. */
+  replayLivesMs: 100,
   replayAttemptsMax: 3,
   /** `onDivergence: retry` goes on trying for so long. */
   replayAttemptsOnRetryMax: 10,

@@ -2,8 +2,11 @@
 import { join } from "node:path";
 import { limits } from "../../orchestrator/limits.js";
 import { checkoutRoot } from "../lab/layout.js";
+import type { Host } from "../runner/hosts.js";
 import { poll } from "../runner/poll.js";
 import { type Context, expectThat, type Scenario } from "../runner/scenario.js";
+import type { Service } from "../runner/service.js";
+import { untilCovered } from "./hybrid.js";
 
 /** docs/log-format.md: header, report, lanes, directories. */
 const PAGE = 4096;
@@ -116,6 +119,7 @@ async function run(context: Context, spoilt: Spoilt): Promise<void> {
       events.some(({ type }) => type === "resumed-from-checkpoint"),
       "no event says that the checkpoint was gone back to",
     );
+    await recordedAnew(context, service, primary, standby);
   } else {
     const view = await state("failed");
     context.note(`${view.reason} after ${Date.now() - beganMs} ms; exit code ${asked.exitCode}`);
@@ -127,6 +131,34 @@ async function run(context: Context, spoilt: Spoilt): Promise<void> {
     events.filter(({ type }) => type === "replay-failed"),
     spoilt,
   );
+}
+
+/** It was restored without its log, and yet the next loss of a host is one that is replayed. */
+async function recordedAnew(
+  context: Context,
+  service: Service,
+  lost: Host,
+  voice: Host,
+): Promise<void> {
+  await context.hosts.boot(lost);
+  await untilCovered(context, service, voice);
+  const count = async (host: Host, ...words: string[]) => {
+    const args = ["exec", service.name, "redis-cli", ...words, "counter"];
+    const { stdout } = await service.docker(host, args);
+    return Number(stdout);
+  };
+  let told = 0;
+  for (let i = 0; i < 20; i += 1) told = await count(voice, "incr");
+  await context.hosts.kill(voice);
+  const state = "awaitingOperator";
+  await context.ftctl.until(lost, service.name, state, (view) => view.state === state, 30_000);
+  await context.ftctl.must(lost, ["failover", service.name, "--force", "-y"], 60_000);
+  const { takeover } = await service.untilTakenOver(lost, 30_000);
+  expectThat(takeover?.replay, "the second takeover replayed nothing");
+  context.note(`recorded anew: ${takeover.replay.events} events were replayed`);
+  await service.untilListening();
+  const known = await count(lost, "get");
+  expectThat(known === told, `the counter is ${known}, its client was told ${told}`);
 }
 
 /** Each one that differed was told by an event that says what differed. */

@@ -1,5 +1,6 @@
 /** Mode hybrid: output waits for the event log, and a takeover replays it. */
 
+import { readFileSync } from "node:fs";
 import type { PairView } from "../../orchestrator/agent/api-types.js";
 import type { FaultPoint } from "../../orchestrator/faults/faults.js";
 import { outageMsAround } from "../clients/latency.js";
@@ -190,6 +191,51 @@ const secondReplay: Scenario = {
   },
 };
 
+/**
+ * The process that replays crashes, and closes its connections. Its sockets and what they said must be gone before it is
+ * restored again, or nothing can be restored between the same ends, and clients hear that they were hung up on.
+ */
+const crashInReplay = scenarioUnderLoad(
+  { name: "hybrid/crash-in-a-replay", quick: false, policy },
+  async ({ service, primary, standby, client }, context) => {
+    await untilCovered(context, service, primary);
+    await client.makesProgress(500, 30_000);
+    await context.hosts.kill(primary);
+    // Once CRIU has let go of it.
+    const restored = /^\S*redis-server/;
+    const victim = await poll(
+      "a process that was restored",
+      20_000,
+      async () => {
+        const [pid] = context.hosts.pids(standby, restored);
+        return pid !== undefined && !isTraced(pid) ? pid : undefined;
+      },
+      1,
+    );
+    process.kill(victim, "SIGKILL");
+    const view = await service.untilTakenOver(standby, 60_000);
+    const events = await context.ftctl.events(standby, service.name);
+    const told = events.filter(({ type }) => /^(replay-failed|takeover-retried)$/.test(type));
+    context.note(
+      told
+        .map(({ message }) => message)
+        .join("; ")
+        .slice(0, 200),
+    );
+    expectThat(told.length > 0, "no event says that an attempt failed");
+    expectThat(view.takeover?.replay, "nothing was replayed");
+    expectThat(view.takeover.replay.failed === 0, "connections are lost");
+  },
+);
+
+function isTraced(pid: number): boolean {
+  try {
+    return !/^TracerPid:\s*0$/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+  } catch {
+    return true;
+  }
+}
+
 /** How often the log's stream has come up, as that host saw it. */
 async function linksOf(context: Context, host: Host): Promise<number> {
   const events = await context.ftctl.events(host);
@@ -314,6 +360,7 @@ export const hybridScenarios: Scenario[] = [
   newStream,
   dedicatedWire,
   secondReplay,
+  crashInReplay,
   replicationCut,
   manyProcesses,
   ...TAKEOVER_POINTS.flatMap((point) => [

@@ -12,6 +12,9 @@ bool egress_has_room(struct gate *gate)
 	return hold_reserve(&gate->held, FRAME_BYTES_MAX) != NULL && (gate->mode != MODE_LOG || ship_takes_stamps(gate));
 }
 
+/* More than an interface's queue has room for. */
+enum { FORGOTTEN_FRAMES_MAX = 1 << 16 };
+
 /* Reads and forgets. Also empties what a former gate's life left in the device. */
 static void discard(struct gate *gate, unsigned frames_max)
 {
@@ -25,6 +28,12 @@ static void discard(struct gate *gate, unsigned frames_max)
 		}
 		gate->count.dropped_out_frames++;
 	}
+}
+
+void egress_forget(struct gate *gate)
+{
+	if (gate->container.fd >= 0)
+		discard(gate, FORGOTTEN_FRAMES_MAX);
 }
 
 /* 0: sent or impossible to send. -1: the LAN takes nothing now. */

@@ -114,6 +114,7 @@ static inline bool gate_holds(const struct gate *gate)
 
 /* egress.c: container → LAN */
 void egress_read(struct gate *gate, unsigned frames_max);
+void egress_forget(struct gate *gate); /* what the container has said and nobody has read */
 struct released {
 	uint64_t frames, bytes, delay_us_sum, delay_us_max;
 };

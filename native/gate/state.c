@@ -94,6 +94,8 @@ const char *gate_set_mode(struct gate *gate, enum mode mode, uint64_t generation
 		*discarded = discard_all(gate);
 		break;
 	case MODE_TAKEOVER:
+		/* Said again when a restore is begun again: what the one before has said must never be heard. */
+		egress_forget(gate);
 		break;
 	case MODE_HOLD:
 		enter_hold(gate, epoch, before);

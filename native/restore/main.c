@@ -45,6 +45,7 @@
 #include "line/line.h"
 #include "pages/records.h"
 #include "restore/feeder.h"
+#include "restore/orphans.h"
 #include "restore/tcp_image.h"
 
 enum { FIRST_PID = 20000, PID_GAP = 2000, DETAIL_BYTES_MAX = 1536 };
@@ -278,7 +279,7 @@ static void stop_all(struct tree *tree, pid_t root)
 }
 
 /* Whatever CRIU, or an earlier restore, left behind: a child of ftinit that nobody asked for, and all below it. */
-static void kill_leftovers(struct restore *self)
+static void kill_processes(struct restore *self)
 {
 	enum { GONE_ROUNDS = 1000, ROUND_US = 1000 };
 	static struct tree tree; /* too large for a stack */
@@ -299,6 +300,17 @@ static void kill_leftovers(struct restore *self)
 		if (rounds == GONE_ROUNDS)
 			fprintf(stderr, "ftrestore: process %d does not end\n", (int)tree.pid[i]);
 	}
+}
+
+/* One that ended by itself, in the middle of a replay say, was not silent: its sockets wait for acknowledgements. */
+static void kill_leftovers(struct restore *self)
+{
+	kill_processes(self);
+	int orphans = orphans_destroy(self->init_pid);
+	if (orphans < 0)
+		fprintf(stderr, "ftrestore: sockets that an earlier one left: %s\n", strerror(errno));
+	else if (orphans > 0)
+		fprintf(stderr, "ftrestore: %d sockets that an earlier one left were ended\n", orphans);
 }
 
 static int run_criu(struct restore *self)

@@ -81,6 +81,11 @@ export function containerControl(wiring: DockerWiring): ContainerControl {
       await applicationPids(app.initPid, pid);
       return { ...app, pid };
     },
+    lives: (app, pid) =>
+      applicationPids(app.initPid, pid).then(
+        () => true,
+        () => false,
+      ),
     watchExit(app, onExit) {
       let stopped = false;
       let stop = () => {

@@ -125,6 +125,8 @@ export interface ContainerControl {
   /** Its ftinit runs and has not been told to start the application yet. */
   waiting(containerId: string): Promise<boolean>;
   startApplication(app: Application): Promise<Application>;
+  /** Whether the process of that number (in the container) is there. One that was restored and not adopted is nobody's. */
+  lives(app: Application, pid: number): Promise<boolean>;
   watchExit(app: Application, onExit: (news: ExitNews) => void): () => void;
   remove(containerId: string): Promise<void>;
   /** `wide`: for restored connections, which send all that was unacknowledged at once. */

@@ -24,6 +24,8 @@ function standby(policy: { pacing?: string; onDivergence: string }, ...words: st
   const events: string[] = [];
   const unreached: number[] = [];
   let attempts = 0;
+  let nowMs = 0;
+  let dead = false;
   const note =
     <T>(what: string, result?: T) =>
     async () => {
@@ -61,7 +63,13 @@ function standby(policy: { pacing?: string; onDivergence: string }, ...words: st
     requireGate: () => gate,
     stepFailed: (_error: unknown, doing: string) => failed.push(doing),
     host: {
-      clock: { nowMs: () => 0, wallMs: () => 0, sleep: async () => {} },
+      clock: {
+        nowMs: () => nowMs,
+        wallMs: () => 0,
+        sleep: async (ms: number) => {
+          nowMs += ms;
+        },
+      },
       faults: { pass: async () => {} },
       metrics: {
         takeover: () => {},
@@ -69,6 +77,10 @@ function standby(policy: { pacing?: string; onDivergence: string }, ...words: st
       },
       parts: {
         container: {
+          lives: async () => {
+            dead = words[attempts] === "crashed";
+            return !dead;
+          },
           adopt: async (app: object, pid: number) => ({ ...app, pid }),
           configureInterface: note("interface"),
         },
@@ -90,7 +102,7 @@ function standby(policy: { pacing?: string; onDivergence: string }, ...words: st
           },
           outcome: async () => {
             const word = words[Math.min(attempts, words.length - 1)]!;
-            attempts += 1;
+            if (word !== "crashed" || dead) attempts += 1;
             return REPORTS[word];
           },
           connections: note("connections", { claims: 0, rebuilt: 0, failed: 0, waiting: 0 }),
@@ -113,6 +125,21 @@ describe("a replay that fails", () => {
     await run();
     expect(armed()).toEqual(["arm", "arm paced"]);
     expect(events).toEqual(["replay-failed", "takeover-done"]);
+    expect(fake.app.pid).toBe(7);
+  });
+
+  it("is tried again at once if the process crashed, and nothing that it said is heard", async () => {
+    const { run, calls, armed, events, fake } = standby(
+      { onDivergence: "stop" },
+      "crashed",
+      "replayed",
+    );
+    await run();
+    expect(armed()).toEqual(["arm", "arm paced"]);
+    expect(events).toEqual(["replay-failed", "takeover-done"]);
+    expect(fake.host.clock.nowMs()).toBeLessThan(2 * limits.replayLivesMs);
+    const cleared = calls.indexOf("restore clear");
+    expect(calls[cleared + 1]).toBe("gate takeover");
     expect(fake.app.pid).toBe(7);
   });
 
@@ -146,7 +173,7 @@ describe("a replay that fails", () => {
     await run();
     expect(armed()).toHaveLength(limits.replayAttemptsMax);
     const last = calls.slice(calls.lastIndexOf("restore clear"));
-    expect(last.slice(0, 4)).toEqual(["restore clear", "give up", "materialize", "restore to run"]);
+    expect(last.slice(0, 4)).toEqual(["restore clear", "gate takeover", "give up", "materialize"]);
     expect(calls).not.toContain("connections");
     expect(events.slice(-2)).toEqual(["resumed-from-checkpoint", "takeover-done"]);
     expect(fake.app.pid).toBe(7);

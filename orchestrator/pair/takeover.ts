@@ -196,7 +196,7 @@ async function arm(takeover: Takeover): Promise<void> {
   const { pair, epoch } = takeover;
   if (!isHybrid(pair) || !pair.app || pair.app.pid > 0) return;
   if (takeover.attempts > 0 || takeover.resumed) {
-    await pair.host.parts.restore(pair.record, pair.app, takeover.imagesDir, "clear");
+    await clear(takeover);
   }
   takeover.attempts += 1;
   const paced = isPaced(pair.policy, takeover.attempts);
@@ -216,13 +216,20 @@ async function arm(takeover: Takeover): Promise<void> {
   );
 }
 
+/** Ends what an earlier attempt has restored, if it has not ended by itself, and what it has said is heard by nobody. */
+async function clear({ pair, imagesDir, generation }: Takeover): Promise<void> {
+  await pair.host.parts.restore(pair.record, pair.app!, imagesDir, "clear");
+  await pair.requireGate().mode("takeover", generation);
+}
+
 /** Bounded: a replay reports its end, a divergence or a stall by itself; one that does none of it is given up. */
 async function replay(takeover: Takeover): Promise<void> {
   if (!takeover.armed) return;
   const { pair } = takeover;
   for (;;) {
     const attempt = takeover.attempts;
-    const report = await untilReported(pair);
+    const reported = await untilReported(takeover);
+    const report = typeof reported === "string" ? undefined : reported;
     if (report?.outcome === "replayed") {
       const of = (name: string) => Number(report.fields[name] ?? 0);
       takeover.replay = {
@@ -237,9 +244,10 @@ async function replay(takeover: Takeover): Promise<void> {
       tellUnreached(pair, of("unreached-bytes"), report.text);
       return;
     }
-    const why = report
-      ? `${report.outcome}: ${report.text.trim().split("\n").slice(1, 7).join("; ")}`
-      : `no report within ${limits.replayTimeoutMs} ms`;
+    const why =
+      typeof reported === "string"
+        ? NO_REPORT[reported]
+        : `${reported.outcome}: ${reported.text.trim().split("\n").slice(1, 7).join("; ")}`;
     const paced = isPaced(pair.policy, attempt) ? ", paced" : "";
     pair.event("replay-failed", "error", `attempt ${attempt}${paced}: ${why}`, {
       attempt,
@@ -277,15 +285,31 @@ function tellUnreached(pair: Pair, bytes: number, text: string): void {
   pair.log.warn({ report: text }, "what the replay left");
 }
 
-async function untilReported(pair: Pair): Promise<ReplayOutcome | undefined> {
+/** One that ends by itself (it crashed) says nothing any more. */
+async function untilReported({
+  pair,
+  restoredPid,
+}: Takeover): Promise<ReplayOutcome | "timedOut" | "ended"> {
   const { clock, parts } = pair.host;
-  const deadlineMs = clock.nowMs() + limits.replayTimeoutMs;
+  const beganMs = clock.nowMs();
+  let lookedMs = beganMs;
   for (;;) {
+    const nowMs = clock.nowMs();
+    const looks = nowMs - lookedMs >= limits.replayLivesMs;
+    if (looks) lookedMs = nowMs;
+    const ended = looks && !(await parts.container.lives(pair.app!, restoredPid));
     const report = await parts.log.outcome(pair.record);
-    if (report || clock.nowMs() > deadlineMs) return report;
+    if (report) return report;
+    if (ended) return "ended";
+    if (nowMs - beganMs > limits.replayTimeoutMs) return "timedOut";
     await clock.sleep(limits.replayPollMs);
   }
 }
+
+const NO_REPORT = {
+  timedOut: `no report within ${limits.replayTimeoutMs} ms`,
+  ended: "its process ended in the middle of it, without a report",
+};
 
 /** The same checkpoint once more. */
 async function again(takeover: Takeover): Promise<void> {
@@ -318,7 +342,7 @@ function tellTakenBack({ pair, epoch }: Takeover, why: string): void {
 async function resumeFromCheckpoint(takeover: Takeover, why: string): Promise<void> {
   const { pair, epoch } = takeover;
   tellTakenBack(takeover, why);
-  await pair.host.parts.restore(pair.record, pair.app!, takeover.imagesDir, "clear");
+  await clear(takeover);
   await pair.host.parts.log.giveUp(pair.record, pair.app!, epoch);
   takeover.armed = false;
   await materialize(takeover, true);

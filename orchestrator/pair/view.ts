@@ -23,7 +23,7 @@ export async function viewPair(pair: Pair): Promise<PairView> {
     address: record.network.address,
     committedEpoch: pair.loop?.committed || pair.store?.epoch || record.lastEpoch,
     peerState: pair.peerBeat,
-    ...viewGate(facts),
+    ...viewGate(facts, pair.loop ? pair.uncoveredWhy : ""),
     ...given({
       ...epochs.view(),
       reason: pair.reason,
@@ -35,7 +35,7 @@ export async function viewPair(pair: Pair): Promise<PairView> {
   };
 }
 
-function viewGate(facts: GateFacts | undefined) {
+function viewGate(facts: GateFacts | undefined, uncoveredWhy: string) {
   return {
     heldFrames: facts?.heldFrames ?? 0,
     heldBytes: facts?.heldBytes ?? 0,
@@ -43,7 +43,7 @@ function viewGate(facts: GateFacts | undefined) {
     ...given({
       heldOldestMs: facts?.heldOldestMs,
       outputDelayMs: facts?.outputDelayMs,
-      log: logView(facts, pair.loop ? pair.uncoveredWhy : ""),
+      log: logView(facts, uncoveredWhy),
     }),
   };
 }

@@ -463,6 +463,26 @@ TEST(takeover_queues_input_and_speaks_only_arp)
 	CHECK(epochs_until(&a, client, POLLOUT, WAIT_MS));
 }
 
+/* What was restored first has ended and closed its connections; only what is restored after it may speak. */
+TEST(a_takeover_that_is_begun_again_forgets_what_was_said)
+{
+	CHECK_EQ(gate_start(&a, HOST_A, BOX_A, "", NULL), 0);
+	CHECK_EQ(dress(BOX_A), 0);
+	CHECK(gate_ok(&a, "mode name=takeover generation=2"));
+	int talker = world_socket(BOX_A, AF_INET, SOCK_DGRAM, 0);
+	int on = 1;
+	struct sockaddr_in to = address("10.9.0.255", 9); /* nobody has to be asked for */
+	CHECK_EQ(setsockopt(talker, SOL_SOCKET, SO_BROADCAST, &on, sizeof on), 0);
+	CHECK_EQ(sendto(talker, "no", 2, 0, (struct sockaddr *)&to, sizeof to), 2);
+	sniffer_count(sniffer, QUIET_MS);
+	CHECK(gate_ok(&a, "mode name=takeover generation=2"));
+	CHECK(gate_ok(&a, "mode name=open generation=2"));
+	CHECK_EQ(sniffer_count(sniffer, QUIET_MS), 0);
+	CHECK_EQ(sendto(talker, "yes", 3, 0, (struct sockaddr *)&to, sizeof to), 3);
+	CHECK(sniffer_count(sniffer, QUIET_MS) > 0);
+	close(talker);
+}
+
 /* ---- bounds ---- */
 
 static unsigned char pattern(size_t i)
@@ -922,6 +942,7 @@ int main(void)
 	SCENE(closed_passes_nothing_and_forgets);
 	SCENE(opening_releases_everything_in_order);
 	SCENE(takeover_queues_input_and_speaks_only_arp);
+	SCENE(a_takeover_that_is_begun_again_forgets_what_was_said);
 	SCENE(at_its_bound_the_gate_stops_reading_and_drops_nothing);
 	SCENE(a_flood_of_input_while_frozen_is_bounded);
 	SCENE(bulk_transfer_is_intact_and_segmented_by_the_receiver);

@@ -362,6 +362,7 @@ export class SimHost {
         create: async () => `container-${this.name}`,
         start: async () => ({ initPid: 1, pid: 0 }),
         adopt: async (app, pid) => ({ ...app, pid }),
+        lives: async () => true,
         running: async () => (this.appTimer === undefined ? undefined : { initPid: 1, pid: 7 }),
         startApplication: async (app) => {
           this.runApp(this.value);

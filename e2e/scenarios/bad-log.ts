@@ -110,8 +110,9 @@ async function run(context: Context, spoilt: Spoilt): Promise<void> {
     ["failover", service.name, "--force", "-y"],
     60_000,
   );
-  const goesBack = onDivergence === "checkpoint";
-  if (goesBack && (code === "LOG_DAMAGED" || code === "REPLAY_FAILED")) {
+  const mayGoBack = code === "LOG_DAMAGED" || code === "REPLAY_FAILED";
+  const wentBack = onDivergence === "checkpoint" && mayGoBack;
+  if (wentBack) {
     await service.untilTakenOver(standby, 30_000);
     await service.untilListening();
     const events = await context.ftctl.events(standby, service.name);
@@ -119,7 +120,6 @@ async function run(context: Context, spoilt: Spoilt): Promise<void> {
       events.some(({ type }) => type === "resumed-from-checkpoint"),
       "no event says that the checkpoint was gone back to",
     );
-    await recordedAnew(context, service, primary, standby);
   } else {
     const view = await state("failed");
     context.note(`${view.reason} after ${Date.now() - beganMs} ms; exit code ${asked.exitCode}`);
@@ -131,6 +131,7 @@ async function run(context: Context, spoilt: Spoilt): Promise<void> {
     events.filter(({ type }) => type === "replay-failed"),
     spoilt,
   );
+  if (wentBack) await recordedAnew(context, service, primary, standby);
 }
 
 /** It was restored without its log, and yet the next loss of a host is one that is replayed. */

@@ -5,7 +5,7 @@ import type { PairView } from "../../orchestrator/agent/api-types.js";
 import type { FaultPoint } from "../../orchestrator/faults/faults.js";
 import { outageMsAround } from "../clients/latency.js";
 import type { Host } from "../runner/hosts.js";
-import { poll } from "../runner/poll.js";
+import { pause, poll } from "../runner/poll.js";
 import {
   type Context,
   expectThat,
@@ -15,7 +15,7 @@ import {
 } from "../runner/scenario.js";
 import type { Service } from "../runner/service.js";
 import type { WorkloadName } from "../workloads/workloads.js";
-import { strike } from "./fault-points.js";
+import { arm, strike } from "./fault-points.js";
 import { large } from "./host-loss.js";
 import { killPids } from "./processes.js";
 
@@ -195,38 +195,37 @@ const secondReplay: Scenario = {
  * The process that replays crashes, and closes its connections. Its sockets and what they said must be gone before it is
  * restored again, or nothing can be restored between the same ends, and clients hear that they were hung up on.
  */
-const crashInReplay = scenarioUnderLoad(
-  { name: "hybrid/crash-in-a-replay", quick: false, policy },
-  async ({ service, primary, standby, client }, context) => {
-    await untilCovered(context, service, primary);
-    await client.makesProgress(500, 30_000);
-    await context.hosts.kill(primary);
-    // Once CRIU has let go of it.
-    const restored = /^\S*redis-server/;
-    const victim = await poll(
-      "a process that was restored",
-      20_000,
-      async () => {
+const crashInReplay: Scenario = {
+  name: "hybrid/crash-in-a-replay",
+  quick: false,
+  boundMs: 150_000,
+  run: async (context) => {
+    const options = { workload: "redis" as const, warmUpReplies: 50, policy };
+    await underLoad(context, options, async ({ service, primary, standby, client }) => {
+      // It is nobody's application yet, and its connections are real.
+      await arm(context, standby, "takeover.connections", "delay=1500", 0);
+      await untilCovered(context, service, primary);
+      await client.makesProgress(500, 30_000);
+      await context.hosts.kill(primary);
+      const restored = /^\S*redis-server/;
+      const probe = async () => {
         const [pid] = context.hosts.pids(standby, restored);
         return pid !== undefined && !isTraced(pid) ? pid : undefined;
-      },
-      1,
-    );
-    process.kill(victim, "SIGKILL");
-    const view = await service.untilTakenOver(standby, 60_000);
-    const events = await context.ftctl.events(standby, service.name);
-    const told = events.filter(({ type }) => /^(replay-failed|takeover-retried)$/.test(type));
-    context.note(
-      told
-        .map(({ message }) => message)
-        .join("; ")
-        .slice(0, 200),
-    );
-    expectThat(told.length > 0, "no event says that an attempt failed");
-    expectThat(view.takeover?.replay, "nothing was replayed");
-    expectThat(view.takeover.replay.failed === 0, "connections are lost");
+      };
+      const victim = await poll("a process that was restored", 20_000, probe, 5);
+      await pause(500);
+      process.kill(victim, "SIGKILL");
+      const view = await service.untilTakenOver(standby, 60_000);
+      const events = await context.ftctl.events(standby, service.name);
+      const told = events.filter(({ type }) => /^(replay-failed|takeover-retried)$/.test(type));
+      context.note(told.map(({ message }) => message.slice(0, 120)).join("; "));
+      expectThat(told.length > 0, "no event says that an attempt failed");
+      expectThat(view.takeover?.replay, "nothing was replayed");
+      expectThat(view.takeover.replay.failed === 0, "connections are lost");
+      await client.makesProgress(200, 30_000);
+    });
   },
-);
+};
 
 function isTraced(pid: number): boolean {
   try {

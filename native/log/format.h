@@ -112,7 +112,8 @@ struct log_lane {
 	_Atomic uint32_t state; /* enum log_lane_state */
 	_Atomic uint32_t kernel_tid;
 	struct log_stored stored_even;
-	uint8_t reserved_1[16];
+	_Atomic uint64_t reached; /* where the end of a replay left it, + 1: what comes after is of another past. 0: there was none */
+	uint8_t reserved_1[8];
 	_Atomic uint64_t tail;    /* moved by log_trim() only */
 	_Atomic uint64_t shipped; /* free for the shipper */
 	struct log_stored stored_odd;

@@ -91,6 +91,8 @@ const char *ft_go_live(void)
 	/* Recording goes on from where each thread stands: what was not reached never happened. */
 	if (atomic_load(&ft_log.header->after_replay) == LOG_MODE_RECORD)
 		for (uint32_t i = 0; i < ft_log.lane_count; i++) {
+			/* First: should this replay be made again, then to here, as recording goes on over what was not reached. */
+			atomic_store(&ft_log.lanes[i].reached, ft_threads[i].position + 1);
 			log_stored_forget(&ft_log, i);
 			atomic_store(&ft_log.lanes[i].head, ft_threads[i].position);
 			atomic_store(&ft_threads[i].wanted, 0);

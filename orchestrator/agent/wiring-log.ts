@@ -208,12 +208,37 @@ async function asShipped(log: string, kept: string): Promise<void> {
     await writeFile(`${kept}.new`, lanes, { mode: 0o600 });
     return rename(`${kept}.new`, kept);
   }
+  const lanes = asReached(await readFile(kept), await readAt(log, LANES.at, LANES.bytes));
+  // Before the file says nothing of it any more.
+  await writeFile(`${kept}.new`, lanes, { mode: 0o600 });
+  await rename(`${kept}.new`, kept);
   const file = await open(log, "r+");
   try {
-    await file.write(await readFile(kept), 0, LANES.bytes, LANES.at);
+    await file.write(lanes, 0, LANES.bytes, LANES.at);
   } finally {
     await file.close();
   }
+}
+
+/** Offsets in a lane's entry; the accounts of what was stored are between `stored` and the next field, and again. */
+const LANE = { bytes: 128, head: 0, accounts: [16, 80], accountBytes: 32, reached: 48 };
+
+/**
+ * The lanes as they were shipped, and where a replay has reached its end before theirs, cut there: what it did not reach
+ * waits for what never came, so it is no part of what happened; and recording has gone on over those bytes.
+ */
+export function asReached(shipped: Buffer, now: Buffer): Buffer {
+  const lanes = Buffer.from(shipped);
+  for (let at = 0; at < lanes.length; at += LANE.bytes) {
+    const reached = now.readBigUInt64LE(at + LANE.reached);
+    if (reached === 0n || reached - 1n >= lanes.readBigUInt64LE(at + LANE.head)) continue;
+    lanes.writeBigUInt64LE(reached - 1n, at + LANE.head);
+    // They speak of an end that is none any more.
+    for (const account of LANE.accounts) {
+      lanes.fill(0, at + account, at + account + LANE.accountBytes);
+    }
+  }
+  return lanes;
 }
 
 async function readAt(path: string, at: number, bytes: number): Promise<Buffer> {

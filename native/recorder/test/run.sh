@@ -95,6 +95,10 @@ files_agree() { # name
   redis-?*) before="$(state_of "$1")"; [ "$(inside redis-cli -p 7401 debug loadaof)" = OK ] && [ "$before" = "$(state_of "$1")" ];;
   esac
 }
+# Where each lane ends is what the replay has reached: should it be made again, then to there.
+reached_its_heads() { # of those that were not written to since
+  od -An -v -t u8 -w128 -j 8192 -N 8192 "$LOG" | awk '$7 > 0 && $7 - 1 > $1 { bad = 1 } $7 > 0 { any = 1 } END { exit bad || !any }'
+}
 check_report() { # name way
   await_report || { fail "$1 $2: no report"; return 1; }
   [ "$(outcome)" = replayed ] || { fail "$1 $2:"; "$FTLOG" report "$LOG"; return 1; }
@@ -200,6 +204,7 @@ from_middle() {
       continue
     fi
     if ! check_report "$name" "$way $generation" "$(is_server "$name" && echo 0 || echo 1)"; then alive "$pid" && end "$pid"; return; fi
+    reached_its_heads || { fail "$name $way: the end of the replay is not in its lanes"; end "$pid"; return; }
     [ -n "$digest" ] && [ "$digest" != "$(state_of "$name")" ] && { fail "$name $way: another state"; end "$pid"; return; }
   done
   if is_server "$name"; then

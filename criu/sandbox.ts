@@ -29,6 +29,8 @@ export interface Sandbox {
   /** The first and the last number that the probe printed; 0 before. */
   first(): number;
   counted(): number;
+  /** Its last line, whatever it is. */
+  said(): string;
   countsBeyond(number: number): Promise<void>;
   close(): Promise<void>;
 }
@@ -76,7 +78,8 @@ export async function openSandbox(options: SandboxOptions): Promise<Sandbox> {
     shell.once("close", () => resolve());
     shell.once("error", () => resolve());
   });
-  const lines = () => text.split("\n").slice(0, -1).map(Number);
+  const words = () => text.split("\n").slice(0, -1);
+  const lines = () => words().map(Number);
   const ask = (initPid: number, ...words: string[]) =>
     execa(init, ["--ask", String(initPid), ...words], { timeout: WAIT_MS, reject: false });
   const close = async () => {
@@ -100,6 +103,7 @@ export async function openSandbox(options: SandboxOptions): Promise<Sandbox> {
       },
       first: () => lines()[0] ?? 0,
       counted: () => lines().at(-1) ?? 0,
+      said: () => words().at(-1) ?? "",
       countsBeyond: async (number) => {
         await waitFor("the probe's count", async () => (lines().at(-1) ?? 0) > number || undefined);
       },

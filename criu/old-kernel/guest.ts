@@ -2,7 +2,9 @@
  * In the virtual machine of `main.ts`, on a kernel that has soft-dirty bits and no PAGEMAP_SCAN: churn (native/pages/test/churn.c), which checks
  * every page of its own, is dumped by the real ftdump, committed to the real ftstore and restored, through several lives.
  *
- *   node guest.js LIVES SEED      prints a line a life, and as its last one `verdict ok` or `verdict failed: why`
+ *   node guest.js LIVES SEED [any-frame]      prints a line a life, and as its last one `verdict ok` or `verdict failed: why`
+ *
+ * `any-frame` is the test of this test: in one more life the bits alone are believed, and the program has to find a page that is not as it was.
  */
 import { mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -12,9 +14,12 @@ import { openComposer } from "../composer.js";
 import { openSandbox, type Sandbox } from "../sandbox.js";
 import { nativeDir, pair, restoreInto, startDumper } from "../testing/engine.js";
 
-/** Rounds between two looks at all memory: without KVM each takes seconds. */
-const LOOK = 24;
+/** Rounds between two looks at all memory, and the rest after each: the machine is slow, and a dump runs beside the program. */
+const LOOK = 6;
+const PAUSE_MS = 400;
 const EPOCHS = 5;
+/** In so many lives a page table is moved, or a huge page dropped, at a time that matters. */
+const LIVES_ANY_FRAME = 4;
 const BETWEEN_MS = 300;
 const FREEZE_MS_MAX = 30_000;
 const RESTORE_MS_MAX = 60_000;
@@ -24,8 +29,8 @@ Object.assign(limits, {
   storeCommandTimeoutMs: limits.firstDumpTimeoutMs,
 });
 
-async function main(lives: number, seed: number): Promise<void> {
-  const { stdout } = await execa(join(nativeDir, "bin/ftprobe"), ["tracking", "soft-dirty"]);
+async function main(lives: number, seed: number, anyFrame: boolean): Promise<void> {
+  const { stdout } = await execa(join(nativeDir, "bin/ftprobe"), ["tracking", "auto"]);
   console.log(`kernel ${(await readFile("/proc/sys/kernel/osrelease", "utf8")).trim()}: ${stdout}`);
   if (!stdout.startsWith("ok tracking=soft-dirty")) throw new Error(`ftprobe says ${stdout}`);
   const folder = await mkdtemp("/tmp/k-");
@@ -35,13 +40,12 @@ async function main(lives: number, seed: number): Promise<void> {
     openSandbox({
       nativeDir,
       program: join(nativeDir, "test/churn"),
-      probeArguments: [`${seed}/${LOOK}`],
+      probeArguments: [`${seed}/${LOOK}/${PAUSE_MS}`],
     });
   let current = await enter();
   await current.start();
   await counts(current, 20);
-  for (let generation = 1; generation <= lives; generation += 1) {
-    const images = await live(current, folder, generation);
+  const restored = async (images: string, generation: number): Promise<void> => {
     await current.close();
     current = await enter();
     await restoreInto(current, images, folder, {
@@ -49,16 +53,44 @@ async function main(lives: number, seed: number): Promise<void> {
       subject: "churn",
       timeoutMs: RESTORE_MS_MAX,
     });
-    const restored = current.counted();
-    await counts(current, restored + 2 * LOOK);
+    await counts(current, current.counted() + 2 * LOOK);
+  };
+  /** Ends with the life in which the program finds a page that is not as it was. */
+  const withAnyFrame = async (first: number): Promise<void> => {
+    for (let generation = first; generation < first + LIVES_ANY_FRAME; generation += 1) {
+      const bits = { FTDUMP_ANY_FRAME: "1" };
+      const { images } = await live(current, folder, generation, EPOCHS, bits);
+      const found = await restored(images, generation).catch((error: Error) => error);
+      if (found instanceof WrongPage) {
+        console.log(`life ${generation}, in which the bits alone were believed: ${found.message}`);
+        return;
+      }
+      if (found !== undefined) throw found;
+    }
+    throw new Error("the bits alone were believed, and it was not noticed");
+  };
+  for (let generation = 1; generation <= lives; generation += 1) {
+    const verify = generation % 2 === 0;
+    const fault = ["dump.frozen", "dump.thawed", "dump.pack"][generation % 3];
+    const { images, left } = await live(current, folder, generation, EPOCHS, {
+      FTCTL_FAULT: `${fault}:error:3`,
+      ...(verify ? { FTDUMP_VERIFY_PAGES: "1" } : {}),
+    });
+    // It writes to much of its memory between two dumps, as all is slow here.
+    if (!verify && left === 0) throw new Error("no page was ever left out");
+    await restored(images, generation);
     console.log(`life ${generation}: restored, and every page is as it was`);
   }
+  if (anyFrame) await withAnyFrame(lives + 1);
   await current.close();
 }
 
-/** As often as it takes, as long as it goes on. */
+class WrongPage extends Error {}
+
+/** As often as it takes, as long as it goes on. What it prints is a number, or what is wrong. */
 async function counts(of: Sandbox, beyond: number): Promise<void> {
-  for (let before = -1; of.counted() <= beyond; ) {
+  for (let before = -1; !(of.counted() > beyond); ) {
+    if (Number.isNaN(of.counted())) throw new WrongPage(`the program says ${of.said()}`);
     if (of.counted() === before) throw new Error(`the program stands still at ${before}`);
     before = of.counted();
     await of.countsBeyond(beyond).catch(() => {});
@@ -84,20 +116,21 @@ async function rest(folder: string): Promise<void> {
 function dumper(of: Sandbox, folder: string, environment: NodeJS.ProcessEnv) {
   return startDumper(of, folder, {
     freezeMsMax: FREEZE_MS_MAX,
-    tracking: "soft-dirty",
+    tracking: "auto",
     subject: "churn",
     environment: { ...process.env, ...environment },
   });
 }
 
-/** Epochs of one life, of which one dump fails; the images of the last. In every other life all memory is compared at each freeze. */
-async function live(of: Sandbox, folder: string, generation: number): Promise<string> {
-  const verify = generation % 2 === 0;
-  const fault = ["dump.frozen", "dump.thawed", "dump.pack"][generation % 3];
-  const checkpoints = await dumper(of, folder, {
-    FTCTL_FAULT: `${fault}:error:3`,
-    ...(verify ? { FTDUMP_VERIFY_PAGES: "1" } : {}),
-  });
+/** So many epochs of one life, of which one dump may be told to fail: the images of the last, and how many pages were left out of dumps. */
+async function live(
+  of: Sandbox,
+  folder: string,
+  generation: number,
+  epochs: number,
+  environment: NodeJS.ProcessEnv,
+): Promise<{ images: string; left: number }> {
+  const checkpoints = await dumper(of, folder, environment);
   const into = join(folder, `life-${generation}`);
   await mkdir(into);
   const roots = join(folder, "roots");
@@ -105,33 +138,34 @@ async function live(of: Sandbox, folder: string, generation: number): Promise<st
   const path = join(into, "blob");
   let base = 0;
   let left = 0;
-  for (let epoch = 1; epoch <= EPOCHS; epoch += 1) {
+  for (let epoch = 1; epoch <= epochs; epoch += 1) {
     await new Promise((done) => setTimeout(done, BETWEEN_MS));
     const result = await checkpoints
       .dump({ epoch, base, generation, path })
       .catch((error: Error) => error);
     if (result instanceof Error) {
       if (!result.message.includes("injected")) throw result;
-      console.log(`life ${generation}, epoch ${epoch}: failed at ${fault}, as it was told to`);
+      console.log(
+        `life ${generation}, epoch ${epoch}: ${environment.FTCTL_FAULT}, as it was told to`,
+      );
       continue; // the same base again
     }
     if (result.tracking !== "soft-dirty") throw new Error(`tracking is ${result.tracking}`);
     left += result.pages - result.pagesDumped;
     console.log(
-      `life ${generation}, epoch ${epoch}: ${result.pagesDumped} of ${result.pages} pages dumped, ${result.pagesChanged} shipped, paused ${Math.round(result.pauseMs)} ms`,
+      `life ${generation}, epoch ${epoch}: round ${of.counted()}, ${result.pagesDumped} of ${result.pages} pages dumped, ${result.pagesChanged} shipped, paused ${Math.round(result.pauseMs)} ms`,
     );
     await composer.commit(epoch, path);
     base = epoch;
   }
-  // It writes to most of its memory between two dumps, as all is slow here.
-  if (!verify && left === 0) throw new Error("no page was ever left out");
   await checkpoints.stop();
   const images = await composer.images();
   await composer.close();
-  return images;
+  return { images, left };
 }
 
-const failure = await main(Number(process.argv[2] ?? 2), Number(process.argv[3] ?? 1)).catch(
+const [lives = "2", seed = "1", more] = process.argv.slice(2);
+const failure = await main(Number(lives), Number(seed), more === "any-frame").catch(
   (error: Error) => error,
 );
 console.log(failure === undefined ? "verdict ok" : `verdict failed: ${failure.message}`);

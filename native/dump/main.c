@@ -470,6 +470,7 @@ int main(int argc, char **argv)
 	if (mode != options.track)
 		fprintf(stderr, "ftdump: memory is %s: %s\n", mode == TRACK_FULL ? "dumped whole" : "tracked by its soft-dirty bits", why);
 	track_open(&dumper.tracker, mode, getenv("FTDUMP_VERIFY_PAGES") != NULL);
+	dumper.tracker.any_frame = getenv("FTDUMP_ANY_FRAME") != NULL;
 	dumper.tracker.refused = tell_refused;
 	/* Pages are looked for by CRIU itself, as it reads /proc/PID/pagemap in the freeze. */
 	if (mode == TRACK_SOFT_DIRTY)

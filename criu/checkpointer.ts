@@ -38,7 +38,7 @@ export interface CheckpointerOptions {
   logKeep?: number;
   /** What shortens the pause and is to be done the plain way. */
   without?: Shortcut[];
-  /** `auto`: only pages written since the last epoch are dumped, where the kernel can tell; `full` (default): all. */
+  /** `auto`: only pages written since the last epoch are dumped, where the kernel can tell, in the best way it has; `full` (default): all. */
   tracking?: "auto" | "soft-dirty" | "full";
   /** Of changed pages, on their way (default: `none`). */
   compression?: Compression;

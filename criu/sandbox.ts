@@ -21,6 +21,8 @@ export interface SandboxOptions {
   probeArguments?: string[];
   /** In place of ftprobe, with its arguments. */
   command?: string[];
+  /** For ftinit to be there, and for a number (5000). */
+  waitMsMax?: number;
 }
 
 export interface Sandbox {
@@ -37,6 +39,7 @@ export interface Sandbox {
 
 export async function openSandbox(options: SandboxOptions): Promise<Sandbox> {
   const init = join(options.nativeDir, "bin/ftinit");
+  const waitMsMax = options.waitMsMax ?? WAIT_MS;
   const probe = options.program ?? join(options.nativeDir, "bin/ftprobe");
   // What CRIU finds open must be of the sandbox: /dev/null from its own mounts, and, for the output, a pipe
   // as Docker gives one (Node gives sockets).
@@ -81,7 +84,7 @@ export async function openSandbox(options: SandboxOptions): Promise<Sandbox> {
   const words = () => text.split("\n").slice(0, -1);
   const lines = () => words().map(Number);
   const ask = (initPid: number, ...words: string[]) =>
-    execa(init, ["--ask", String(initPid), ...words], { timeout: WAIT_MS, reject: false });
+    execa(init, ["--ask", String(initPid), ...words], { timeout: waitMsMax, reject: false });
   const close = async () => {
     // The whole process group: shell, unshare, cat, and with unshare all that is in its namespaces.
     if (shell.pid !== undefined && shell.exitCode === null && shell.signalCode === null) {
@@ -90,8 +93,8 @@ export async function openSandbox(options: SandboxOptions): Promise<Sandbox> {
     await ended;
   };
   try {
-    const initPid = await waitFor("ftinit", () => findInit(shell.pid));
-    await waitFor("ftinit's answer", async () => {
+    const initPid = await waitFor("ftinit", waitMsMax, () => findInit(shell.pid));
+    await waitFor("ftinit's answer", waitMsMax, async () => {
       const { exitCode } = await ask(initPid, "status");
       return exitCode === 0 || undefined;
     });
@@ -105,7 +108,11 @@ export async function openSandbox(options: SandboxOptions): Promise<Sandbox> {
       counted: () => lines().at(-1) ?? 0,
       said: () => words().at(-1) ?? "",
       countsBeyond: async (number) => {
-        await waitFor("the probe's count", async () => (lines().at(-1) ?? 0) > number || undefined);
+        await waitFor(
+          "the probe's count",
+          waitMsMax,
+          async () => (lines().at(-1) ?? 0) > number || undefined,
+        );
       },
       close,
     };
@@ -126,8 +133,12 @@ async function findInit(pid: number | undefined): Promise<number | undefined> {
   return undefined;
 }
 
-async function waitFor<T>(what: string, ask: () => Promise<T | undefined>): Promise<T> {
-  const deadline = performance.now() + WAIT_MS;
+async function waitFor<T>(
+  what: string,
+  msMax: number,
+  ask: () => Promise<T | undefined>,
+): Promise<T> {
+  const deadline = performance.now() + msMax;
   for (;;) {
     const answer = await ask();
     if (answer !== undefined) return answer;

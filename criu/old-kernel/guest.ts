@@ -1,10 +1,12 @@
 /**
  * In the virtual machine of `main.ts`, on a kernel that has soft-dirty bits and no PAGEMAP_SCAN: churn (native/pages/test/churn.c), which checks
- * every page of its own, is dumped by the real ftdump, committed to the real ftstore and restored, through several lives.
+ * every page of its own, is dumped by the real ftdump, committed to the real ftstore and restored, through several lives; and a recorded program,
+ * which then is replayed.
  *
- *   node guest.js LIVES SEED [any-frame]      prints a line a life, and as its last one `verdict ok` or `verdict failed: why`
+ *   node guest.js LIVES SEED [any-frame|cost]      prints a line a life, and as its last one `verdict ok` or `verdict failed: why`
  *
  * `any-frame` is the test of this test: in one more life the bits alone are believed, and the program has to find a page that is not as it was.
+ * `cost` only counts what a dump asks the kernel for, of a program that does nothing, with little memory and with more.
  */
 import { mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -16,13 +18,14 @@ import { nativeDir, pair, restoreInto, startDumper } from "../testing/engine.js"
 
 /** Rounds between two looks at all memory, and the rest after each: the machine is slow, and a dump runs beside the program. */
 const LOOK = 6;
-const PAUSE_MS = 400;
+const PAUSE_MS = 30;
 const EPOCHS = 5;
 /** In so many lives a page table is moved, or a huge page dropped, at a time that matters. */
 const LIVES_ANY_FRAME = 4;
 const BETWEEN_MS = 300;
-const FREEZE_MS_MAX = 30_000;
-const RESTORE_MS_MAX = 60_000;
+const FREEZE_MS_MAX = 60_000;
+const RESTORE_MS_MAX = 120_000;
+const WAIT_MS_MAX = 60_000;
 /** Without KVM all is some fifty times slower. */
 Object.assign(limits, {
   dumpTimeoutMs: limits.firstDumpTimeoutMs,
@@ -36,9 +39,11 @@ async function main(lives: number, seed: number, anyFrame: boolean): Promise<voi
   const folder = await mkdtemp("/tmp/k-");
   await writeFile(join(folder, "roots"), "");
   await rest(folder);
+  await recorded(folder);
   const enter = () =>
     openSandbox({
       nativeDir,
+      waitMsMax: WAIT_MS_MAX,
       program: join(nativeDir, "test/churn"),
       probeArguments: [`${seed}/${LOOK}/${PAUSE_MS}`],
     });
@@ -53,6 +58,7 @@ async function main(lives: number, seed: number, anyFrame: boolean): Promise<voi
       subject: "churn",
       timeoutMs: RESTORE_MS_MAX,
     });
+    await counts(current, 0); // it goes on with its own numbers
     await counts(current, current.counted() + 2 * LOOK);
   };
   /** Ends with the life in which the program finds a page that is not as it was. */
@@ -99,18 +105,91 @@ async function counts(of: Sandbox, beyond: number): Promise<void> {
 
 /** Of a program that does nothing next to nothing is dumped again. */
 async function rest(folder: string): Promise<void> {
-  const still = await openSandbox({ nativeDir, probeArguments: ["still"] });
-  await still.start();
-  await still.countsBeyond(0);
-  const checkpoints = await dumper(still, folder, {});
+  await still(folder, 0, async () => {});
+}
+
+async function still(folder: string, mib: number, before: () => Promise<void>): Promise<void> {
+  const program = await openSandbox({
+    nativeDir,
+    waitMsMax: WAIT_MS_MAX,
+    probeArguments: ["still", String(mib)],
+  });
+  await program.start();
+  await program.countsBeyond(0);
+  const checkpoints = await dumper(program, folder, {});
   const path = join(folder, "blob");
   for (let epoch = 1; epoch <= 3; epoch += 1) {
+    await before();
     const dumped = await checkpoints.dump({ epoch, base: epoch - 1, generation: 1, path });
-    console.log(`still, epoch ${epoch}: ${dumped.pagesDumped} of ${dumped.pages} pages dumped`);
+    console.log(
+      `still, epoch ${epoch}: ${dumped.pagesDumped} of ${dumped.pages} pages dumped, paused ${dumped.pauseMs.toFixed(0)} ms`,
+    );
     if (epoch > 1 && dumped.pagesDumped > dumped.pages / 4) throw new Error("too much was dumped");
   }
   await checkpoints.stop();
-  await still.close();
+  await program.close();
+}
+
+/**
+ * As in mode hybrid: a program with threads and locks is recorded, killed, restored and replayed to its log's end. Where it is in the log is in its
+ * memory, and what it has locked: of another moment, they would not agree.
+ */
+async function recorded(folder: string): Promise<void> {
+  const ftlog = join(nativeDir, "bin/ftlog");
+  const log = join(folder, "log");
+  const words = `exec env FTREC_LOG=${log} LD_PRELOAD=${join(nativeDir, "lib/libftrec.so")} ${join(nativeDir, "test/recorder-program-mutex")} 600000 ${join(folder, "result")}`;
+  const enter = () =>
+    openSandbox({ nativeDir, waitMsMax: WAIT_MS_MAX, command: ["/bin/sh", "-c", words] });
+  await execa(ftlog, ["create", log, "64", "64"]);
+  const first = await enter();
+  await first.start();
+  await new Promise((done) => setTimeout(done, BETWEEN_MS));
+  const { images, left } = await live(first, folder, "recorded", EPOCHS, {});
+  if (left === 0) throw new Error("no page was ever left out");
+  await new Promise((done) => setTimeout(done, BETWEEN_MS));
+  await first.close();
+  await execa(ftlog, ["mode", log, "replay", "live"]);
+  const next = await enter();
+  await restoreInto(next, images, folder, {
+    log: join(folder, "restore-recorded.log"),
+    subject: "recorded",
+    timeoutMs: RESTORE_MS_MAX,
+  });
+  const value = async (name: string): Promise<string | undefined> =>
+    new RegExp(`^${name}=(.*)$`, "m").exec((await execa(ftlog, ["report", log])).stdout)?.[1];
+  const deadline = performance.now() + WAIT_MS_MAX;
+  while ((await value("outcome")) === "none" && performance.now() < deadline) {
+    await new Promise((done) => setTimeout(done, 100));
+  }
+  const outcome = await value("outcome");
+  if (outcome !== "replayed") throw new Error(`the recorded program's replay: ${outcome}`);
+  console.log(`recorded: replayed, ${await value("events")} events`);
+  await next.close();
+}
+
+/** System calls by name, of everything that runs, from one dump to the end of the next; and the bytes that were read of a place in a file. */
+async function cost(): Promise<void> {
+  const folder = await mkdtemp("/tmp/c-");
+  await writeFile(join(folder, "roots"), "");
+  const events = "/sys/kernel/tracing/events";
+  const triggers = {
+    [`${events}/raw_syscalls/sys_enter/trigger`]: "hist:keys=common_pid.execname,id.syscall",
+    [`${events}/syscalls/sys_exit_pread64/trigger`]: "hist:keys=common_pid.execname:vals=ret",
+  };
+  const reset = async (): Promise<void> => {
+    for (const [path, trigger] of Object.entries(triggers)) {
+      await writeFile(path, `!${trigger}`).catch(() => {});
+      await writeFile(path, trigger);
+    }
+  };
+  for (const mib of [1, 65, 129]) {
+    await still(folder, mib, reset);
+    for (const path of Object.keys(triggers)) {
+      const lines = (await readFile(path.replace("trigger", "hist"), "utf8")).split("\n");
+      const told = lines.filter((line) => line.includes("criu") || line.includes("ld"));
+      console.log(told.map((line) => `cost ${mib} ${line}`).join("\n"));
+    }
+  }
 }
 
 function dumper(of: Sandbox, folder: string, environment: NodeJS.ProcessEnv) {
@@ -126,12 +205,13 @@ function dumper(of: Sandbox, folder: string, environment: NodeJS.ProcessEnv) {
 async function live(
   of: Sandbox,
   folder: string,
-  generation: number,
+  name: number | "recorded",
   epochs: number,
   environment: NodeJS.ProcessEnv,
 ): Promise<{ images: string; left: number }> {
   const checkpoints = await dumper(of, folder, environment);
-  const into = join(folder, `life-${generation}`);
+  const generation = typeof name === "number" ? name : 1;
+  const into = join(folder, `life-${name}`);
   await mkdir(into);
   const roots = join(folder, "roots");
   const composer = await openComposer({ nativeDir, pair, folder: into, roots, subject: "churn" });
@@ -145,15 +225,13 @@ async function live(
       .catch((error: Error) => error);
     if (result instanceof Error) {
       if (!result.message.includes("injected")) throw result;
-      console.log(
-        `life ${generation}, epoch ${epoch}: ${environment.FTCTL_FAULT}, as it was told to`,
-      );
+      console.log(`life ${name}, epoch ${epoch}: ${environment.FTCTL_FAULT}, as it was told to`);
       continue; // the same base again
     }
     if (result.tracking !== "soft-dirty") throw new Error(`tracking is ${result.tracking}`);
     left += result.pages - result.pagesDumped;
     console.log(
-      `life ${generation}, epoch ${epoch}: round ${of.counted()}, ${result.pagesDumped} of ${result.pages} pages dumped, ${result.pagesChanged} shipped, paused ${Math.round(result.pauseMs)} ms`,
+      `life ${name}, epoch ${epoch}: round ${of.counted()}, ${result.pagesDumped} of ${result.pages} pages dumped, ${result.pagesChanged} shipped, paused ${Math.round(result.pauseMs)} ms`,
     );
     await composer.commit(epoch, path);
     base = epoch;
@@ -165,8 +243,9 @@ async function live(
 }
 
 const [lives = "2", seed = "1", more] = process.argv.slice(2);
-const failure = await main(Number(lives), Number(seed), more === "any-frame").catch(
-  (error: Error) => error,
-);
+const failure = await (more === "cost"
+  ? cost()
+  : main(Number(lives), Number(seed), more === "any-frame")
+).catch((error: Error) => error);
 console.log(failure === undefined ? "verdict ok" : `verdict failed: ${failure.message}`);
 process.exit();

@@ -1,11 +1,11 @@
 /**
  * In the virtual machine of `main.ts`, on a kernel that has soft-dirty bits and no PAGEMAP_SCAN: churn (native/pages/test/churn.c), which checks
- * every page of its own, is dumped by the real ftdump, committed to the real ftstore and restored, through several lives; and a recorded program,
- * which then is replayed.
+ * every page of its own, is dumped by the real ftdump, committed to the real ftstore and restored, through several lives.
  *
- *   node guest.js LIVES SEED [any-frame|cost]      prints a line a life, and as its last one `verdict ok` or `verdict failed: why`
+ *   node guest.js LIVES SEED [any-frame|cost|recorded]      prints a line a life, and as its last one `verdict ok` or `verdict failed: why`
  *
  * `any-frame` is the test of this test: in one more life the bits alone are believed, and the program has to find a page that is not as it was.
+ * `recorded` is another test: of a program that is recorded as in mode hybrid, and replayed.
  * `cost` only counts what a dump asks the kernel for, of a program that does nothing, with little memory and with more.
  */
 import { mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
@@ -39,7 +39,6 @@ async function main(lives: number, seed: number, anyFrame: boolean): Promise<voi
   const folder = await mkdtemp("/tmp/k-");
   await writeFile(join(folder, "roots"), "");
   await rest(folder);
-  await recorded(folder);
   const enter = () =>
     openSandbox({
       nativeDir,
@@ -91,6 +90,8 @@ async function main(lives: number, seed: number, anyFrame: boolean): Promise<voi
   await current.close();
 }
 
+type Tracking = "auto" | "full";
+
 class WrongPage extends Error {}
 
 /** As often as it takes, as long as it goes on. What it prints is a number, or what is wrong. */
@@ -134,18 +135,21 @@ async function still(folder: string, mib: number, before: () => Promise<void>): 
  * As in mode hybrid: a program with threads and locks is recorded, killed, restored and replayed to its log's end. Where it is in the log is in its
  * memory, and what it has locked: of another moment, they would not agree.
  */
-async function recorded(folder: string): Promise<void> {
+async function recorded(tracking: Tracking, environment: NodeJS.ProcessEnv): Promise<void> {
+  const folder = await mkdtemp("/tmp/r-");
+  await writeFile(join(folder, "roots"), "");
   const ftlog = join(nativeDir, "bin/ftlog");
   const log = join(folder, "log");
-  const words = `exec env FTREC_LOG=${log} LD_PRELOAD=${join(nativeDir, "lib/libftrec.so")} ${join(nativeDir, "test/recorder-program-mutex")} 600000 ${join(folder, "result")}`;
+  const words = `exec env FTREC_STALL_MS=20000 FTREC_LOG=${log} LD_PRELOAD=${join(nativeDir, "lib/libftrec.so")} ${join(nativeDir, "test/recorder-program-mutex")} 600000 ${join(folder, "result")}`;
   const enter = () =>
     openSandbox({ nativeDir, waitMsMax: WAIT_MS_MAX, command: ["/bin/sh", "-c", words] });
   await execa(ftlog, ["create", log, "64", "64"]);
   const first = await enter();
   await first.start();
   await new Promise((done) => setTimeout(done, BETWEEN_MS));
-  const { images, left } = await live(first, folder, "recorded", EPOCHS, {});
-  if (left === 0) throw new Error("no page was ever left out");
+  const { images, left } = await live(first, folder, "recorded", EPOCHS, environment, tracking);
+  if (tracking === "auto" && environment.FTDUMP_VERIFY_PAGES === undefined && left === 0)
+    throw new Error("no page was ever left out");
   await new Promise((done) => setTimeout(done, BETWEEN_MS));
   await first.close();
   await execa(ftlog, ["mode", log, "replay", "live"]);
@@ -161,8 +165,10 @@ async function recorded(folder: string): Promise<void> {
   while ((await value("outcome")) === "none" && performance.now() < deadline) {
     await new Promise((done) => setTimeout(done, 100));
   }
-  const outcome = await value("outcome");
-  if (outcome !== "replayed") throw new Error(`the recorded program's replay: ${outcome}`);
+  if ((await value("outcome")) !== "replayed") {
+    console.log((await execa(ftlog, ["report", log])).stdout);
+    throw new Error("the recorded program was not replayed to its log's end");
+  }
   console.log(`recorded: replayed, ${await value("events")} events`);
   await next.close();
 }
@@ -192,10 +198,15 @@ async function cost(): Promise<void> {
   }
 }
 
-function dumper(of: Sandbox, folder: string, environment: NodeJS.ProcessEnv) {
+function dumper(
+  of: Sandbox,
+  folder: string,
+  environment: NodeJS.ProcessEnv,
+  tracking = "auto" as Tracking,
+) {
   return startDumper(of, folder, {
     freezeMsMax: FREEZE_MS_MAX,
-    tracking: "auto",
+    tracking,
     subject: "churn",
     environment: { ...process.env, ...environment },
   });
@@ -208,8 +219,9 @@ async function live(
   name: number | "recorded",
   epochs: number,
   environment: NodeJS.ProcessEnv,
+  tracking: Tracking = "auto",
 ): Promise<{ images: string; left: number }> {
-  const checkpoints = await dumper(of, folder, environment);
+  const checkpoints = await dumper(of, folder, environment, tracking);
   const generation = typeof name === "number" ? name : 1;
   const into = join(folder, `life-${name}`);
   await mkdir(into);
@@ -228,10 +240,11 @@ async function live(
       console.log(`life ${name}, epoch ${epoch}: ${environment.FTCTL_FAULT}, as it was told to`);
       continue; // the same base again
     }
-    if (result.tracking !== "soft-dirty") throw new Error(`tracking is ${result.tracking}`);
+    if (tracking === "auto" && result.tracking !== "soft-dirty")
+      throw new Error(`tracking is ${result.tracking}`);
     left += result.pages - result.pagesDumped;
     console.log(
-      `life ${name}, epoch ${epoch}: round ${of.counted()}, ${result.pagesDumped} of ${result.pages} pages dumped, ${result.pagesChanged} shipped, paused ${Math.round(result.pauseMs)} ms`,
+      `life ${name}, epoch ${epoch}: at ${of.said()}, ${result.pagesDumped} of ${result.pages} pages dumped, ${result.pagesChanged} shipped, paused ${Math.round(result.pauseMs)} ms`,
     );
     await composer.commit(epoch, path);
     base = epoch;
@@ -243,9 +256,28 @@ async function live(
 }
 
 const [lives = "2", seed = "1", more] = process.argv.slice(2);
+/** With all memory, with soft-dirty bits, and so that all is read and compared. */
+async function recordedAll(): Promise<void> {
+  let failed = 0;
+  for (const [tracking, environment] of [
+    ["auto", { FTDUMP_VERIFY_PAGES: "1" }],
+    ["full", {}],
+    ["auto", {}],
+    ["full", {}],
+    ["auto", {}],
+  ] as const) {
+    const failure = await recorded(tracking, environment).catch((error: Error) => error);
+    if (failure !== undefined) failed += 1;
+    console.log(`recorded, tracking ${tracking}: ${failure?.message ?? "replayed"}`);
+  }
+  if (failed > 0) throw new Error(`${failed} were not replayed`);
+}
+
 const failure = await (more === "cost"
   ? cost()
-  : main(Number(lives), Number(seed), more === "any-frame")
+  : more === "recorded"
+    ? recordedAll()
+    : main(Number(lives), Number(seed), more === "any-frame")
 ).catch((error: Error) => error);
 console.log(failure === undefined ? "verdict ok" : `verdict failed: ${failure.message}`);
 process.exit();

@@ -144,7 +144,7 @@ static int say_tracking(const char *wanted)
 {
 	char why[TRACK_WHY_BYTES];
 	struct line_writer line;
-	enum track_mode mode = track_choose(strcmp(wanted, "soft-dirty") == 0 ? TRACK_SOFT_DIRTY : TRACK_WP_ASYNC, why, sizeof why);
+	enum track_mode mode = track_choose(strcmp(wanted, "soft-dirty") == 0 ? TRACK_SOFT_DIRTY : TRACK_WP_ASYNC, false, why, sizeof why);
 	line_begin(&line, "ok");
 	line_raw(&line, "tracking", track_called(mode));
 	if (why[0] != 0)

@@ -106,16 +106,18 @@ enum track_mode track_choose_of(const struct track_ways *ways, enum track_mode b
 	}
 	if (best == TRACK_WP_ASYNC && ways->wp_async(why, size) == 0)
 		return TRACK_WP_ASYNC;
-	if (ways->soft_dirty(no_bits, sizeof no_bits) == 0)
+	if (ways->soft_dirty == NULL)
+		snprintf(no_bits, sizeof no_bits, "soft-dirty bits are not to be used (mode hybrid)");
+	else if (ways->soft_dirty(no_bits, sizeof no_bits) == 0)
 		return TRACK_SOFT_DIRTY;
 	size_t used = strlen(why);
 	snprintf(why + used, size - used, "%s%s", used > 0 ? "; " : "", no_bits);
 	return TRACK_FULL;
 }
 
-enum track_mode track_choose(enum track_mode best, char *why, size_t size)
+enum track_mode track_choose(enum track_mode best, bool no_bits, char *why, size_t size)
 {
-	const struct track_ways ways = { .wp_async = track_probe, .soft_dirty = probe_dirty };
+	const struct track_ways ways = { .wp_async = track_probe, .soft_dirty = no_bits ? NULL : probe_dirty };
 	return track_choose_of(&ways, best, why, size);
 }
 

@@ -50,9 +50,9 @@ struct tracker {
 
 /* Whether this kernel finds written pages, by trying (track/probe.c): 0, or errno and why not. */
 int track_probe(char *why, size_t size);
-/* The best that works, up to `best`; *why: why nothing better does, empty for the best there is. */
-enum track_mode track_choose(enum track_mode best, char *why, size_t size);
-/* The same, of these probes: 0, or errno and why not. */
+/* The best that works, up to `best`, or without soft-dirty bits; *why: why nothing better does, empty for the best there is. */
+enum track_mode track_choose(enum track_mode best, bool no_bits, char *why, size_t size);
+/* The same, of these probes: 0, or errno and why not; NULL: it is not to be used. */
 struct track_ways {
 	int (*wp_async)(char *why, size_t size), (*soft_dirty)(char *why, size_t size);
 };

@@ -70,12 +70,21 @@ TEST(what_is_asked_for_by_name_is_all_that_is_tried)
 	CHECK_EQ(tried, 0);
 }
 
+/* As in mode hybrid. */
+TEST(bits_that_are_not_to_be_used_are_not_tried)
+{
+	static const struct track_ways only = { can, NULL }, none = { no_protection, NULL };
+	CHECK_EQ(track_choose_of(&only, TRACK_WP_ASYNC, why, sizeof why), TRACK_WP_ASYNC);
+	CHECK_EQ(track_choose_of(&none, TRACK_WP_ASYNC, why, sizeof why), TRACK_FULL);
+	CHECK_STR(why, "no protection; soft-dirty bits are not to be used (mode hybrid)");
+}
+
 TEST(this_kernel_is_tried_and_what_does_not_work_has_a_reason)
 {
-	enum track_mode mode = track_choose(TRACK_WP_ASYNC, why, sizeof why);
+	enum track_mode mode = track_choose(TRACK_WP_ASYNC, false, why, sizeof why);
 	printf("  here: %s %s\n", track_called(mode), why);
 	CHECK((mode == TRACK_WP_ASYNC) == (why[0] == 0));
-	mode = track_choose(TRACK_SOFT_DIRTY, why, sizeof why);
+	mode = track_choose(TRACK_SOFT_DIRTY, false, why, sizeof why);
 	CHECK((mode == TRACK_SOFT_DIRTY) == (why[0] == 0));
 }
 
@@ -85,6 +94,7 @@ int main(void)
 	RUN(soft_dirty_bits_are_next_and_it_is_said_why);
 	RUN(all_memory_is_dumped_where_nothing_works);
 	RUN(what_is_asked_for_by_name_is_all_that_is_tried);
+	RUN(bits_that_are_not_to_be_used_are_not_tried);
 	RUN(this_kernel_is_tried_and_what_does_not_work_has_a_reason);
 	return check_report();
 }

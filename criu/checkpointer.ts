@@ -38,8 +38,8 @@ export interface CheckpointerOptions {
   logKeep?: number;
   /** What shortens the pause and is to be done the plain way. */
   without?: Shortcut[];
-  /** `auto`: only pages written since the last epoch are dumped, where the kernel can tell; `full` (default): all. */
-  tracking?: "auto" | "soft-dirty" | "full";
+  /** `auto`: only pages written since the last epoch are dumped, where the kernel can tell, in the best way it has; `wp-async`: in that way or not; `full` (default): all. */
+  tracking?: "auto" | "wp-async" | "soft-dirty" | "full";
   /** Of changed pages, on their way (default: `none`). */
   compression?: Compression;
   environment?: NodeJS.ProcessEnv;

@@ -46,7 +46,12 @@ describe.runIf(usable)("memory through epochs", () => {
   });
 
   async function enter(seed: string): Promise<Sandbox> {
-    const sandbox = await openSandbox({ nativeDir, program: churn, probeArguments: [seed] });
+    const sandbox = await openSandbox({
+      nativeDir,
+      program: churn,
+      probeArguments: [seed],
+      waitMsMax: 20_000,
+    });
     opened.push(sandbox);
     return sandbox;
   }
@@ -103,7 +108,7 @@ describe.runIf(usable)("memory through epochs", () => {
       if (random(8) === 0) base = 0; // as after an epoch that failed
       const result = await whenFilled(() => checkpoints.dump({ epoch, base, generation, path }));
       if (result instanceof Error && result.message.includes("injected")) continue; // the same base again
-      if (result instanceof Error) throw result;
+      if (result instanceof Error) throw new Error(`${result.message}; it said ${of.said()}`);
       expect(result.tracking).toBe("wp-async");
       await composer.commit(epoch, path);
       base = epoch;
@@ -134,6 +139,7 @@ describe.runIf(usable)("memory through epochs", () => {
           environment: { ...process.env, FTFEED_PACE_MS: String(1 + random(8)) },
         });
         // It checks all of its memory in each round, or now and then.
+        await next.countsBeyond(0); // it goes on with its own numbers
         await next.countsBeyond(next.counted() + (seed % 2 === 0 ? 2 * LOOK : 5));
         current = next;
       }

@@ -21,6 +21,8 @@ export interface SandboxOptions {
   probeArguments?: string[];
   /** In place of ftprobe, with its arguments. */
   command?: string[];
+  /** For ftinit to be there, and for a number (5000). */
+  waitMsMax?: number;
 }
 
 export interface Sandbox {
@@ -29,12 +31,15 @@ export interface Sandbox {
   /** The first and the last number that the probe printed; 0 before. */
   first(): number;
   counted(): number;
+  /** Its last line, whatever it is. */
+  said(): string;
   countsBeyond(number: number): Promise<void>;
   close(): Promise<void>;
 }
 
 export async function openSandbox(options: SandboxOptions): Promise<Sandbox> {
   const init = join(options.nativeDir, "bin/ftinit");
+  const waitMsMax = options.waitMsMax ?? WAIT_MS;
   const probe = options.program ?? join(options.nativeDir, "bin/ftprobe");
   // What CRIU finds open must be of the sandbox: /dev/null from its own mounts, and, for the output, a pipe
   // as Docker gives one (Node gives sockets).
@@ -76,9 +81,10 @@ export async function openSandbox(options: SandboxOptions): Promise<Sandbox> {
     shell.once("close", () => resolve());
     shell.once("error", () => resolve());
   });
-  const lines = () => text.split("\n").slice(0, -1).map(Number);
+  const words = () => text.split("\n").slice(0, -1);
+  const lines = () => words().map(Number);
   const ask = (initPid: number, ...words: string[]) =>
-    execa(init, ["--ask", String(initPid), ...words], { timeout: WAIT_MS, reject: false });
+    execa(init, ["--ask", String(initPid), ...words], { timeout: waitMsMax, reject: false });
   const close = async () => {
     // The whole process group: shell, unshare, cat, and with unshare all that is in its namespaces.
     if (shell.pid !== undefined && shell.exitCode === null && shell.signalCode === null) {
@@ -87,8 +93,8 @@ export async function openSandbox(options: SandboxOptions): Promise<Sandbox> {
     await ended;
   };
   try {
-    const initPid = await waitFor("ftinit", () => findInit(shell.pid));
-    await waitFor("ftinit's answer", async () => {
+    const initPid = await waitFor("ftinit", waitMsMax, () => findInit(shell.pid));
+    await waitFor("ftinit's answer", waitMsMax, async () => {
       const { exitCode } = await ask(initPid, "status");
       return exitCode === 0 || undefined;
     });
@@ -100,8 +106,13 @@ export async function openSandbox(options: SandboxOptions): Promise<Sandbox> {
       },
       first: () => lines()[0] ?? 0,
       counted: () => lines().at(-1) ?? 0,
+      said: () => words().at(-1) ?? "",
       countsBeyond: async (number) => {
-        await waitFor("the probe's count", async () => (lines().at(-1) ?? 0) > number || undefined);
+        await waitFor(
+          "the probe's count",
+          waitMsMax,
+          async () => (lines().at(-1) ?? 0) > number || undefined,
+        );
       },
       close,
     };
@@ -122,8 +133,12 @@ async function findInit(pid: number | undefined): Promise<number | undefined> {
   return undefined;
 }
 
-async function waitFor<T>(what: string, ask: () => Promise<T | undefined>): Promise<T> {
-  const deadline = performance.now() + WAIT_MS;
+async function waitFor<T>(
+  what: string,
+  msMax: number,
+  ask: () => Promise<T | undefined>,
+): Promise<T> {
+  const deadline = performance.now() + msMax;
   for (;;) {
     const answer = await ask();
     if (answer !== undefined) return answer;

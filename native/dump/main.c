@@ -32,6 +32,7 @@ struct options {
 	uint32_t shortcuts;
 	uint64_t log_keep, freeze_ms_max, blob_bytes_max, files_bytes_max;
 	enum track_mode track; /* if the kernel can */
+	bool no_bits; /* soft-dirty bits are not to be used */
 	int packing; /* enum pages_packing */
 	bool watch; /* files: what the kernel tells, where it can */
 };
@@ -300,7 +301,7 @@ static int usage(void)
 {
 	fprintf(stderr, "usage: ftdump --pair ID --init-pid PID --toolkit DIR --hook LIB --work DIR --gate SOCKET|none --roots FILE\n"
 			"              [--kdat DIR] [--exclude PATH]… [--log-keep 4] [--freeze-ms-max 2000] [--blob-bytes-max 8589934592]\n"
-			"              [--files-bytes-max 4294967296] [--tracking auto|soft-dirty|full] [--files auto|walk]\n"
+			"              [--files-bytes-max 4294967296] [--tracking auto|wp-async|soft-dirty|full] [--files auto|walk]\n"
 			"              [--compression none|lz4|zstd] [--without splices|pages|smaps|mark|late]…\n");
 	return 2;
 }
@@ -349,7 +350,8 @@ static int parse_options(int argc, char **argv, struct options *out)
 			out->shortcuts &= ~shortcut_called(optarg);
 			break;
 		case TRACKING:
-			out->track = strcmp(optarg, "auto") == 0	 ? TRACK_WP_ASYNC
+			out->no_bits = strcmp(optarg, "wp-async") == 0;
+			out->track = out->no_bits || strcmp(optarg, "auto") == 0 ? TRACK_WP_ASYNC
 				     : strcmp(optarg, "soft-dirty") == 0 ? TRACK_SOFT_DIRTY
 									 : TRACK_FULL;
 			bad |= out->track == TRACK_FULL && strcmp(optarg, "full") != 0;
@@ -466,10 +468,11 @@ int main(int argc, char **argv)
 	dumper.blob_bytes_max = options.blob_bytes_max;
 	const char *slow;
 	char why[TRACK_WHY_BYTES];
-	enum track_mode mode = track_choose(options.track, why, sizeof why);
+	enum track_mode mode = track_choose(options.track, options.no_bits, why, sizeof why);
 	if (mode != options.track)
 		fprintf(stderr, "ftdump: memory is %s: %s\n", mode == TRACK_FULL ? "dumped whole" : "tracked by its soft-dirty bits", why);
 	track_open(&dumper.tracker, mode, getenv("FTDUMP_VERIFY_PAGES") != NULL);
+	dumper.tracker.any_frame = getenv("FTDUMP_ANY_FRAME") != NULL;
 	dumper.tracker.refused = tell_refused;
 	/* Pages are looked for by CRIU itself, as it reads /proc/PID/pagemap in the freeze. */
 	if (mode == TRACK_SOFT_DIRTY)

@@ -28,6 +28,7 @@ enum areas_flags {
 	AREAS_VERIFY = 1, /* of the header: tell CRIU of everything all the same */
 	AREAS_SOFT_DIRTY = 4, /* of the header: written pages are found by their soft-dirty bits */
 	AREAS_QUICK = 2,  /* of the header: this kernel's quick scan tells of all that was written, and of what is gone */
+	AREAS_ANY_FRAME = 8, /* of the header, for the test that has to fail: the bits alone are believed */
 	AREA_WHOLE = 1,   /* of an area: not tracked for the whole epoch, or the last dump failed */
 	AREA_CLOSED = 4,  /* of an area, within ftdump: nobody may read or write it */
 	KEPT_LOST = 1,    /* of a kept entry */

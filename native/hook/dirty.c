@@ -23,6 +23,16 @@ static struct {
 	struct kept_list kept;
 } dirty;
 
+static bool look_up(const volatile char *page, uint64_t *entry, size_t count)
+{
+	int fd = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
+	ssize_t bytes = (ssize_t)(count * ENTRY_BYTES);
+	bool seen = fd >= 0 && syscall(SYS_pread64, fd, entry, bytes, (uintptr_t)page / PAGE * ENTRY_BYTES) == bytes;
+	if (fd >= 0)
+		syscall(SYS_close, fd);
+	return seen;
+}
+
 /* The frame of the page of zeros; 0: frames are not shown to us. */
 static uint64_t find_zero(void)
 {
@@ -31,16 +41,35 @@ static uint64_t find_zero(void)
 	if (page == MAP_FAILED)
 		return 0;
 	(void)*page;
-	int fd = (int)syscall(SYS_openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
-	if (fd < 0 || syscall(SYS_pread64, fd, &entry, sizeof entry, (uintptr_t)page / PAGE * ENTRY_BYTES) != ENTRY_BYTES)
-		entry = 0;
-	if (fd >= 0)
-		syscall(SYS_close, fd);
+	bool seen = look_up(page, &entry, 1);
 	munmap((void *)(uintptr_t)page, PAGE);
-	return (entry & PAGEMAP_PRESENT) != 0 ? entry & PAGEMAP_FRAME : 0;
+	return seen && (entry & PAGEMAP_PRESENT) != 0 ? entry & PAGEMAP_FRAME : 0;
 }
 
-void dirty_load(struct area *area, size_t areas, bool verify)
+/*
+ * The first frame of the huge page of zeros, which is one and the same as long as anybody has it; so it is not given back. 0: there is none,
+ * or the kernel does not give it (any more).
+ */
+static uint64_t find_zeros(void)
+{
+	const size_t bytes = HUGE_PAGES * PAGE;
+	uint64_t entry[HUGE_PAGES];
+	char *room = mmap(NULL, 2 * bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (room == MAP_FAILED)
+		return 0;
+	volatile const char *page = room + (bytes - (uintptr_t)room % bytes) % bytes;
+	if (madvise(room, 2 * bytes, MADV_HUGEPAGE) != 0)
+		return 0;
+	(void)*page;
+	if (!look_up(page, entry, HUGE_PAGES) || (entry[0] & PAGEMAP_FRAME) % HUGE_PAGES != 0)
+		return 0;
+	for (size_t i = 0; i < HUGE_PAGES; i++)
+		if ((entry[i] & PAGEMAP_PRESENT) == 0 || (entry[i] & PAGEMAP_FRAME) != (entry[0] & PAGEMAP_FRAME) + i)
+			return 0;
+	return entry[0] & PAGEMAP_FRAME;
+}
+
+void dirty_load(struct area *area, size_t areas, uint32_t flags)
 {
 	int fd = (int)syscall(SYS_openat, AT_FDCWD, ENTER_IMAGES_PATH "/" FRAMES_BEFORE_NAME, O_RDONLY | O_CLOEXEC, 0);
 	if (fd >= 0) {
@@ -48,7 +77,8 @@ void dirty_load(struct area *area, size_t areas, bool verify)
 		syscall(SYS_close, fd);
 	}
 	dirty.area = area;
-	dirty.look = (struct dirty_look){ .area = area, .areas = areas, .before = &dirty.before, .zero = find_zero(), .show = verify,
+	dirty.look = (struct dirty_look){ .area = area, .areas = areas, .before = &dirty.before, .zero = find_zero(), .zeros = find_zeros(),
+					  .show = (flags & AREAS_VERIFY) != 0, .any_frame = (flags & AREAS_ANY_FRAME) != 0,
 					  .now = &dirty.now, .kept = &dirty.kept };
 	dirty.broken = dirty.look.zero == 0;
 	dirty.loaded = true;

@@ -62,13 +62,24 @@ static size_t area_at(const struct dirty_look *look, uint32_t pid, uint64_t addr
 	return low;
 }
 
+/* Whether a frame may be one of the huge page of zeros. */
+static bool may_be_zeros(const struct dirty_look *look, uint64_t address, uint64_t frame)
+{
+	if (look->zeros != 0)
+		return frame >= look->zeros && frame < look->zeros + HUGE_PAGES;
+	return frame % HUGE_PAGES == address / PAGE % HUGE_PAGES;
+}
+
 static bool is_unchanged(const struct dirty_look *look, uint32_t pid, uint64_t address, uint64_t entry)
 {
 	const uint64_t place = PAGEMAP_PRESENT | PAGEMAP_SWAPPED | PAGEMAP_FRAME;
-	uint64_t frame = entry & PAGEMAP_FRAME;
+	uint64_t frame = entry & PAGEMAP_FRAME, was;
 	if ((entry & (PAGEMAP_SOFT_DIRTY | PAGEMAP_OF_FILE)) != 0 || frame == 0 || ((entry & PAGEMAP_PRESENT) != 0 && frame == look->zero))
 		return false;
-	return (frames_find(look->before, pid, address) & place) == (entry & place);
+	was = frames_find(look->before, pid, address);
+	if (look->any_frame)
+		return was != 0;
+	return (was & place) == (entry & place) && ((entry & PAGEMAP_PRESENT) == 0 || !may_be_zeros(look, address, frame));
 }
 
 int dirty_filter(const struct dirty_look *look, uint32_t pid, uint64_t address, uint64_t *entry, size_t count)

@@ -80,7 +80,7 @@ void written_load(void)
 	if (list == NULL)
 		return; /* every page is dumped, and ftdump sees that nothing was kept */
 	if ((header.flags & AREAS_SOFT_DIRTY) != 0) {
-		dirty_load(list, header.count, (header.flags & AREAS_VERIFY) != 0);
+		dirty_load(list, header.count, header.flags);
 		return;
 	}
 	written.area = calloc(header.count + 1, sizeof *written.area);

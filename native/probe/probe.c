@@ -9,8 +9,8 @@
  * `ftprobe vfork`: the same from a vfork()ed child, whose parent then is in uninterruptible sleep: what no
  * debugger can stop, and no dump.
  *
- * `ftprobe still`: prints 1 and does nothing any more, so that any two dumps of it are the same; its memory has every
- * shape that a dump tells apart.
+ * `ftprobe still [MIB]`: prints 1 and does nothing any more, so that any two dumps of it are the same; its memory has every
+ * shape that a dump tells apart, and so much more.
  */
 #include <arpa/inet.h>
 #include <pthread.h>
@@ -18,6 +18,7 @@
 #include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -107,7 +108,19 @@ static void *rest(void *unused)
 	return unused;
 }
 
-static int be_still(void)
+/* In one area, and no two pages alike. */
+static int fill(size_t mib)
+{
+	unsigned char *bytes = mmap(NULL, mib << 20, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_PRIVATE, -1, 0);
+	if (bytes == MAP_FAILED)
+		return -1;
+	(void)madvise(bytes, mib << 20, MADV_NOHUGEPAGE); /* where there are none, it is only not so */
+	for (size_t at = 0; at < mib << 20; at += PAGE_BYTES)
+		memcpy(bytes + at, &at, sizeof at);
+	return 0;
+}
+
+static int be_still(size_t mib)
 {
 	pthread_t thread;
 	/* On one processor: the kernel writes its number into the memory of each thread. */
@@ -118,7 +131,8 @@ static int be_still(void)
 		return 1;
 	if (area(MAP_PRIVATE, -1, 1) != 0 || area(MAP_PRIVATE, MADV_NOHUGEPAGE, 2) != 0 || area(MAP_PRIVATE, MADV_DONTFORK, 7) != 0 ||
 	    area(MAP_PRIVATE, MADV_WIPEONFORK, 3) != 0 || area(MAP_PRIVATE | MAP_NORESERVE, MADV_DONTDUMP, 64) != 0 ||
-	    area(MAP_SHARED, -1, 5) != 0 || pthread_create(&thread, NULL, rest, NULL) != 0)
+	    area(MAP_SHARED, -1, 5) != 0 ||
+	    (mib > 0 && fill(mib) != 0) || pthread_create(&thread, NULL, rest, NULL) != 0)
 		return 1;
 	if (write(STDOUT_FILENO, "1\n", 2) != 2)
 		return 1;
@@ -130,7 +144,7 @@ static int say_tracking(const char *wanted)
 {
 	char why[TRACK_WHY_BYTES];
 	struct line_writer line;
-	enum track_mode mode = track_choose(strcmp(wanted, "soft-dirty") == 0 ? TRACK_SOFT_DIRTY : TRACK_WP_ASYNC, why, sizeof why);
+	enum track_mode mode = track_choose(strcmp(wanted, "soft-dirty") == 0 ? TRACK_SOFT_DIRTY : TRACK_WP_ASYNC, false, why, sizeof why);
 	line_begin(&line, "ok");
 	line_raw(&line, "tracking", track_called(mode));
 	if (why[0] != 0)
@@ -151,6 +165,6 @@ int main(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "vfork") == 0 && vfork() != 0)
 		return 1; /* the child never ends before us */
 	if (argc > 1 && strcmp(argv[1], "still") == 0)
-		return be_still();
+		return be_still(argc > 2 ? strtoul(argv[2], NULL, 10) : 0);
 	return count(ends);
 }

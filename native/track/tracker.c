@@ -364,7 +364,7 @@ static int by_pid(const void *a, const void *b)
 static int write_list(const struct tracker *tracker, int images, bool whole)
 {
 	uint32_t flags = (tracker->verify ? AREAS_VERIFY : 0) | (tracker->quick ? AREAS_QUICK : 0) |
-			 (tracker->mode == TRACK_SOFT_DIRTY ? AREAS_SOFT_DIRTY : 0);
+			 (tracker->mode == TRACK_SOFT_DIRTY ? AREAS_SOFT_DIRTY : 0) | (tracker->any_frame ? AREAS_ANY_FRAME : 0);
 	struct areas_header header = { .magic = AREAS_MAGIC, .flags = flags,
 				      .marker = tracker->marker };
 	struct area_list list = { 0 };

@@ -18,7 +18,7 @@
 
 #include "hook/areas.h"
 
-enum { TRACK_WHY_BYTES = 160 };
+enum { TRACK_WHY_BYTES = 256 };
 /* From the one that always works to the best one. */
 enum track_mode { TRACK_FULL, TRACK_SOFT_DIRTY, TRACK_WP_ASYNC };
 
@@ -38,6 +38,7 @@ struct tracker {
 	enum track_mode mode;
 	char why[TRACK_WHY_BYTES]; /* not empty: why nothing better */
 	bool verify;
+	bool any_frame; /* with soft-dirty bits, so that a test is seen to fail: pages that have moved are taken for unchanged */
 	bool quick; /* the kernel's quick scan is right, and it can be asked about single areas (Linux 6.14) */
 	uint64_t marker; /* track_probe_marker() */
 	bool doubt; /* the next dump is whole: marks were lost */
@@ -49,8 +50,13 @@ struct tracker {
 
 /* Whether this kernel finds written pages, by trying (track/probe.c): 0, or errno and why not. */
 int track_probe(char *why, size_t size);
-/* The best that works, up to `best`; *why: why nothing better does, empty for the best there is. */
-enum track_mode track_choose(enum track_mode best, char *why, size_t size);
+/* The best that works, up to `best`, or without soft-dirty bits; *why: why nothing better does, empty for the best there is. */
+enum track_mode track_choose(enum track_mode best, bool no_bits, char *why, size_t size);
+/* The same, of these probes: 0, or errno and why not; NULL: it is not to be used. */
+struct track_ways {
+	int (*wp_async)(char *why, size_t size), (*soft_dirty)(char *why, size_t size);
+};
+enum track_mode track_choose_of(const struct track_ways *ways, enum track_mode best, char *why, size_t size);
 const char *track_called(enum track_mode mode);
 /* Whether this kernel's quick scan, which looks at marks alone, tells of pages that are gone too. */
 bool track_probe_quick(void);

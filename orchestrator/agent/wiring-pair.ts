@@ -286,7 +286,8 @@ async function openDumper(
     freezeMsMax: policy.epoch.freezeTimeoutMs,
     filesBytesMax: policy.files.bufferBytesMax,
     kdat: join(config.runDir, "kdat"),
-    tracking: config.tracking,
+    // By soft-dirty bits a recorded application has not been seen to be replayed each time: docs/SPECIFICATION.md.
+    tracking: policy.mode === "hybrid" && config.tracking === "auto" ? "wp-async" : config.tracking,
     // A pair of an older version has none in its record.
     compression: policy.transfer?.compression ?? "none",
     subject: `container ${record.name}`,

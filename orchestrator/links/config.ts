@@ -39,7 +39,7 @@ const fileSchema = z.strictObject({
   /** Holds bin/ftgate and the other native programs. */
   nativeDir: folder.optional(),
   toolkitDir: folder.optional(),
-  /** `auto`: only written pages are dumped, where the kernel can tell which they are; `full`: all memory, every epoch. */
+  /** `auto`: only written pages are dumped, where the kernel can tell which they are, in the best way it has; `full`: all memory, every epoch. */
   tracking: z.enum(["auto", "soft-dirty", "full"]).default("auto"),
   /** When an application runs after a takeover: `lazy`: before its memory is there; `whole`: after; `auto`: by its size. */
   restore: z.enum(["auto", "lazy", "whole"]).default("auto"),

@@ -75,7 +75,7 @@ function trackingFindings({ tracking }: HostFacts, { memoryBytes }: HostNeeds): 
     return [
       warning(
         `soft-dirty: only pages written since the last checkpoint are copied, but each checkpoint looks at all pages: ${tracking.reason ?? "agent.yaml has tracking: soft-dirty"}`,
-        "Use Linux 6.7 or newer for shorter pauses.",
+        "Use Linux 6.7 or newer for shorter pauses; until then all memory is copied in mode hybrid.",
       ),
     ];
   }

@@ -16,12 +16,15 @@ static const struct area tracked[] = { { PID, 0, AT, AT + PAGES * PAGE } };
 struct world {
 	struct frames before, now;
 	struct kept_list kept;
+	uint64_t zeros; /* 0: not known */
+	bool any_frame;
 };
 
 /* Looks at one answer of a whole area. */
 static int look(struct world *world, const struct area *area, uint32_t pid, uint64_t *entry)
 {
-	const struct dirty_look how = { .area = area, .areas = 1, .before = &world->before, .zero = 99, .now = &world->now, .kept = &world->kept };
+	const struct dirty_look how = { .area = area, .areas = 1, .before = &world->before, .zero = 99, .zeros = world->zeros,
+					.any_frame = world->any_frame, .now = &world->now, .kept = &world->kept };
 	return dirty_filter(&how, pid, AT, entry, PAGES);
 }
 
@@ -92,6 +95,47 @@ TEST(whole_areas_other_processes_and_other_places_are_shown)
 	}
 }
 
+/* The kernel may have made it of the frames that were dropped: all is as it was, but for what it holds. */
+TEST(the_huge_page_of_zeros_is_never_unchanged)
+{
+	struct world world = { .zeros = 1024 };
+	uint64_t entry[PAGES], was[PAGES];
+	begin(&world, 1024 - 4);
+	for (size_t i = 0; i < PAGES; i++)
+		was[i] = entry[i] = THERE(1024 - 4 + i);
+	CHECK_EQ(look(&world, tracked, PID, entry), 0);
+	for (size_t i = 0; i < PAGES; i++)
+		CHECK_EQ(entry[i], i < 4 ? 0 : was[i]);
+	end(&world);
+}
+
+TEST(where_it_is_not_known_what_lies_like_a_huge_page_counts_as_changed)
+{
+	for (int like = 0; like < 2; like++) {
+		struct world world = { 0 };
+		uint64_t entry[PAGES], first = 4 * HUGE_PAGES + AT / PAGE % HUGE_PAGES + (like == 0);
+		begin(&world, first);
+		for (size_t i = 0; i < PAGES; i++)
+			entry[i] = THERE(first + i);
+		CHECK_EQ(look(&world, tracked, PID, entry), 0);
+		CHECK_EQ(entry[0], like == 0 ? 0 : THERE(first));
+		CHECK_EQ(world.kept.count, like == 0 ? 1 : 0);
+		end(&world);
+	}
+}
+
+/* What the test of the whole takes away, to see itself fail. */
+TEST(with_any_frame_the_bit_alone_is_believed)
+{
+	struct world world = { .any_frame = true };
+	uint64_t entry[PAGES] = { THERE(555), THERE(101) | PAGEMAP_SOFT_DIRTY };
+	begin(&world, 100);
+	CHECK_EQ(look(&world, tracked, PID, entry), 0);
+	CHECK_EQ(entry[0], 0);
+	CHECK_EQ(entry[1], THERE(101) | PAGEMAP_SOFT_DIRTY);
+	end(&world);
+}
+
 static int file_of(const void *bytes, size_t length)
 {
 	int fd = memfd_create("frames", MFD_CLOEXEC);
@@ -135,6 +179,9 @@ TEST(a_file_comes_back_and_no_other_bytes_do)
 int main(void)
 {
 	RUN(only_what_is_clean_and_in_its_frame_is_unchanged);
+	RUN(the_huge_page_of_zeros_is_never_unchanged);
+	RUN(where_it_is_not_known_what_lies_like_a_huge_page_counts_as_changed);
+	RUN(with_any_frame_the_bit_alone_is_believed);
 	RUN(whole_areas_other_processes_and_other_places_are_shown);
 	RUN(a_file_comes_back_and_no_other_bytes_do);
 	return check_report();

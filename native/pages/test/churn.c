@@ -4,7 +4,9 @@
  * execute it anew. Every round it checks every page; the first process then prints the number of the round. Whatever is not as
  * it must be ends the process that sees it, with its parents, and the numbers stop.
  *
- *   churn SEED[/ROUNDS]     all pages are checked every so many rounds (1), one area in the others; then it forks more often, too
+ *   churn SEED[/ROUNDS[/PAUSE_MS]]     all pages are checked every so many rounds (1), one area in the others; then it forks more often, too.
+ *                                      With a pause after each round it is made for a slow machine: it has less memory, of which it changes
+ *                                      less in a round, and at most one child, and moves and drops whole page tables more often.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +24,7 @@
 #include <unistd.h>
 
 enum { TABLE_PAGES = 512, FIELD_PAGES = 5 * TABLE_PAGES, FIELD_ROUNDS = 24 };
+enum { SMALL_SLOTS = 10, SMALL_FIELD_PAGES = 3 * TABLE_PAGES, SMALL_OPERATIONS = 2 };
 enum { PAGE = 4096, WORDS = PAGE / 8, SLOTS = 20, PAGES_MAX = FIELD_PAGES, SCATTERED_PAGES = 1200, OPERATIONS = 12, ROUND_NS = 3000000, CHILDREN_MAX = 2, DEPTH_MAX = 2 };
 
 /* An area of so many pages; stamp[i] names the content of a page, 0: as it was mapped. */
@@ -33,10 +36,18 @@ struct slot {
 	uint32_t stamp[PAGES_MAX];
 };
 
-static struct slot slot[SLOTS], field;
+/* A field is a large area with little in it. The other one is there when we are small, and never of huge pages: its page tables are moved as they are. */
+struct field {
+	struct slot slot;
+	uint64_t *home[2];
+};
+
+static struct slot slot[SLOTS];
+static struct field field[2];
 static uint64_t state;
 static uint32_t next_uid = 1, next_stamp = 1;
 static unsigned look = 1; /* rounds between checks of all */
+static long pause_ms;	  /* not 0: we are small */
 static int children, depth, exe = -1, pipes[2];
 static const uint64_t *program; /* the file that is mapped privately, as it is */
 static size_t program_pages;
@@ -68,6 +79,16 @@ static uint64_t word_of(uint32_t uid, size_t page, uint32_t stamp, size_t word)
 	return x ^ x >> 32;
 }
 
+static size_t slots(void)
+{
+	return pause_ms == 0 ? SLOTS : SMALL_SLOTS;
+}
+
+static size_t field_pages(void)
+{
+	return pause_ms == 0 ? FIELD_PAGES : SMALL_FIELD_PAGES;
+}
+
 static void check_slot(const struct slot *s)
 {
 	for (size_t page = 0; page < s->pages; page++) {
@@ -86,7 +107,7 @@ static void check_slot(const struct slot *s)
 
 static void check_all(void)
 {
-	for (size_t i = 0; i < SLOTS; i++)
+	for (size_t i = 0; i < slots(); i++)
 		check_slot(&slot[i]);
 	for (size_t word = 0; depth == 0 && word < WORDS; word++)
 		if (shared[word] != word_of(0, 0, (uint32_t)shared_stamp, word))
@@ -216,65 +237,72 @@ static void scatter(struct slot *s)
 }
 
 /*
- * A large area with little in it, of which whole page tables are dropped: the kernel may free them, with all marks in them. So that
- * they stay away for a while, it is looked at rarely, and one table is written at a time.
+ * Of a field whole page tables are dropped: the kernel may free them, with all marks in them. So that they stay away for a while, it is looked at
+ * rarely, and one table is written at a time.
  */
-static void till(struct slot *s)
+static void till(struct field *f)
 {
-	if (s->pages == 0)
-		map_pages(s, FIELD_PAGES, false);
+	struct slot *s = &f->slot;
+	if (s->pages == 0) {
+		map_pages(s, field_pages(), false);
+		if (f != field && madvise(s->at, s->pages * PAGE, MADV_NOHUGEPAGE) != 0 && errno != EINVAL)
+			wrong("madvise");
+	}
 	size_t before = (uintptr_t)s->at / PAGE % TABLE_PAGES;
-	size_t from = (TABLE_PAGES - before) % TABLE_PAGES + draw(FIELD_PAGES / TABLE_PAGES - 1) * TABLE_PAGES;
-	switch (draw(20)) {
-	case 0:
+	size_t from = (TABLE_PAGES - before) % TABLE_PAGES + draw(s->pages / TABLE_PAGES - 1) * TABLE_PAGES;
+	/* When we are small: what is huge is dropped often, what is not gets full. */
+	uint64_t which = draw(pause_ms == 0 || f != field ? 20 : 8);
+	if (which == 0) {
 		if (madvise(s->at + from * WORDS, TABLE_PAGES * PAGE, MADV_DONTNEED) != 0)
 			wrong("madvise");
 		memset(s->stamp + from, 0, TABLE_PAGES * sizeof *s->stamp);
-		break;
-	case 1:
+	} else if (which == 1 || (f != field && which >= 10)) {
 		for (int i = 0; i < 8; i++)
 			write_page(s, from + draw(TABLE_PAGES));
-		break;
 	}
 }
 
 /* What nobody looks at: so that another content was at these addresses before. */
-static void litter(void *at)
+static void litter(const struct field *f, void *at)
 {
-	if (mmap(at, FIELD_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+	if (mmap(at, field_pages() * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
 		wrong("mmap");
-	for (size_t page = draw(8); page < FIELD_PAGES; page += 8)
+	if (f != field && madvise(at, field_pages() * PAGE, MADV_NOHUGEPAGE) != 0 && errno != EINVAL)
+		wrong("madvise");
+	const size_t step = pause_ms == 0 ? 8 : 2;
+	for (size_t page = draw(step); page < field_pages(); page += step)
 		((uint64_t *)at)[page * WORDS] = page;
 }
 
-/* The large area changes places with other memory, whole page tables at a time: the kernel may move the tables themselves. */
-static void move_field(void)
+/* A field changes places with other memory, whole page tables at a time: the kernel may move the tables themselves. */
+static void move_field(struct field *f)
 {
-	static uint64_t *home[2];
-	for (int i = 0; i < 2 && home[1] == NULL; i++) {
-		uintptr_t room = (uintptr_t)mmap(NULL, (FIELD_PAGES + TABLE_PAGES) * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	size_t bytes = field_pages() * PAGE, table = TABLE_PAGES * PAGE;
+	for (int i = 0; i < 2 && f->home[1] == NULL; i++) {
+		uintptr_t room = (uintptr_t)mmap(NULL, bytes + table, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (room == (uintptr_t)MAP_FAILED)
 			wrong("mmap");
-		home[i] = (uint64_t *)((room + TABLE_PAGES * PAGE - 1) / (TABLE_PAGES * PAGE) * (TABLE_PAGES * PAGE));
-		litter(home[i]);
+		f->home[i] = (uint64_t *)((room + table - 1) / table * table);
+		litter(f, f->home[i]);
 	}
-	if (field.pages == 0)
+	if (f->slot.pages == 0)
 		return;
-	uint64_t *to = field.at == home[0] ? home[1] : home[0];
-	if (mremap(field.at, FIELD_PAGES * PAGE, FIELD_PAGES * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED) {
+	uint64_t *was = f->slot.at, *to = was == f->home[0] ? f->home[1] : f->home[0];
+	if (mremap(was, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED) {
 		if (errno == EFAULT)
 			return; /* of several areas */
 		wrong("mremap of a large area");
 	}
-	if (field.at == home[0] || field.at == home[1])
-		litter(field.at);
-	field.at = to;
+	if (was == f->home[0] || was == f->home[1])
+		litter(f, was);
+	f->slot.at = to;
 }
 
 static void begin_child(void)
 {
 	char seed[40];
-	pid_t pid = children < CHILDREN_MAX && depth < DEPTH_MAX ? fork() : -1;
+	int most = pause_ms == 0 ? CHILDREN_MAX : 1, deepest = pause_ms == 0 ? DEPTH_MAX : 1;
+	pid_t pid = children < most && depth < deepest ? fork() : -1;
 	if (pid > 0)
 		children++;
 	if (pid != 0)
@@ -291,7 +319,7 @@ static void begin_child(void)
 	state ^= (uint64_t)getpid() << 32;
 	if (draw(3) != 0)
 		return;
-	snprintf(seed, sizeof seed, "%llu/%u", (unsigned long long)draw(1u << 30) + 1, look);
+	snprintf(seed, sizeof seed, "%llu/%u/%ld", (unsigned long long)draw(1u << 30) + 1, look, pause_ms);
 	char depth_text[2] = { (char)('0' + depth), 0 };
 	execl(path, path, seed, depth_text, NULL);
 	wrong("exec");
@@ -309,7 +337,7 @@ static void reap(void)
 
 static void operate(void)
 {
-	struct slot *s = &slot[draw(SLOTS)];
+	struct slot *s = &slot[draw(slots())];
 	switch (draw(16)) {
 	case 0: unmap_slot(s); map_slot(s); break;
 	case 1: unmap_slot(s); break;
@@ -346,34 +374,51 @@ static void set_up(void)
 	write_shared();
 }
 
+static void read_arguments(int argc, char **argv)
+{
+	char *rest;
+	if (argc < 2)
+		_exit(2);
+	path = argv[0];
+	state = strtoull(argv[1], &rest, 10) * 0x9e3779b97f4a7c15u + 1;
+	if (*rest == '/' && (look = (unsigned)strtoul(rest + 1, &rest, 10)) == 0)
+		_exit(2);
+	if (*rest == '/')
+		pause_ms = strtol(rest + 1, &rest, 10);
+	if (*rest != 0 || pause_ms < 0 || pause_ms >= 1000)
+		_exit(2);
+	depth = argc > 2 ? argv[2][0] - '0' : 0;
+}
+
+static void work_fields(uint64_t round)
+{
+	size_t fields = pause_ms == 0 ? 1 : 2;
+	for (size_t i = 0; i < fields; i++) {
+		till(&field[i]);
+		if (draw(pause_ms == 0 ? 40 : 10) == 0)
+			move_field(&field[i]);
+		if (round % (pause_ms == 0 ? FIELD_ROUNDS : look) == 0)
+			check_slot(&field[i].slot);
+	}
+}
+
 int main(int argc, char **argv)
 {
-	const struct timespec pause = { .tv_nsec = ROUND_NS };
-	if (argc < 2)
-		return 2;
-	path = argv[0];
-	char *rest;
-	state = strtoull(argv[1], &rest, 10) * 0x9e3779b97f4a7c15u + 1;
-	if (*rest == '/' && (look = (unsigned)atoi(rest + 1)) == 0)
-		return 2;
-	depth = argc > 2 ? argv[2][0] - '0' : 0;
-	if (argc > 2)
+	read_arguments(argc, argv);
+	const struct timespec pause = { .tv_nsec = pause_ms == 0 ? ROUND_NS : pause_ms * 1000000 };
+	if (depth > 0)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 	set_up();
 	for (uint64_t round = 1, life = 100 + draw(400); depth == 0 || life > 0; round++, life--) {
-		for (int i = 0; i < OPERATIONS; i++)
+		for (int i = pause_ms == 0 ? OPERATIONS : SMALL_OPERATIONS; i > 0; i--)
 			operate();
-		till(&field);
-		if (draw(40) == 0)
-			move_field();
+		work_fields(round);
 		if (depth == 0)
 			write_shared();
-		if (round % FIELD_ROUNDS == 0)
-			check_slot(&field);
 		if (round % look == 0)
 			check_all();
 		else
-			check_slot(&slot[draw(SLOTS)]);
+			check_slot(&slot[draw(slots())]);
 		reap();
 		if (depth == 0) {
 			char line[32];

@@ -56,7 +56,7 @@ static struct {
 	uint32_t number[ENTRIES_MAX], inode[ENTRIES_MAX]; /* inode 0: it is no socket */
 	atomic_size_t count; /* 0: they are not all listed */
 	size_t sockets; /* among them */
-	bool all; /* every descriptor has been looked at */
+	bool all, unlisted; /* every descriptor has been looked at; there are none to be looked at */
 	atomic_size_t passed; /* so many sockets CRIU has looked at, in the same order */
 	int16_t socket_of[NUMBERS_MAX], text_of[NUMBERS_MAX]; /* a place + 1, by CRIU's descriptor */
 	uint8_t next[NUMBERS_MAX];  /* the question that CRIU is expected to ask */
@@ -124,7 +124,8 @@ static void ask(struct entry *entry, uint32_t number, uint32_t inode)
 void descriptors_list(const char *names, size_t length)
 {
 	size_t count = 0;
-	if (!state.ready || length == 0)
+	state.unlisted = length == 0; /* CRIU had not listed them before the freeze, and nothing is asked beside it */
+	if (!state.ready || state.unlisted)
 		return;
 	for (size_t at = 0; at < length; at += strlen(names + at) + 1, count++) {
 		struct stat found;
@@ -278,5 +279,5 @@ void descriptors_closed(int fd)
 
 bool descriptors_whole(void)
 {
-	return state.all;
+	return state.all || state.unlisted;
 }

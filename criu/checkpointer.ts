@@ -38,6 +38,8 @@ export interface CheckpointerOptions {
   logKeep?: number;
   /** What shortens the pause and is to be done the plain way. */
   without?: Shortcut[];
+  /** `onFrozen` is told; who hears of it wakes up while the application stands, on a core that the dump needs. */
+  tellFrozen?: boolean;
   /** `auto`: only pages written since the last epoch are dumped, where the kernel can tell, in the best way it has; `wp-async`: in that way or not; `full` (default): all. */
   tracking?: "auto" | "wp-async" | "soft-dirty" | "full";
   /** Of changed pages, on their way (default: `none`). */
@@ -57,6 +59,7 @@ export const shortcuts = [
   "quick",
   "images",
   "descriptors",
+  "texts",
 ] as const;
 export type Shortcut = (typeof shortcuts)[number];
 
@@ -180,7 +183,7 @@ export class Checkpointer {
     }
   }
 
-  /** Resolves when `listener` was told last; replaced, not added. */
+  /** With `tellFrozen`. Resolves when `listener` was told last; replaced, not added. */
   onFrozen(listener: (epoch: number) => void): void {
     this.#onFrozen = listener;
   }
@@ -311,5 +314,6 @@ export function dumpArguments(options: CheckpointerOptions): string[] {
     ...named,
     ...(options.exclude ?? []).flatMap((path) => ["--exclude", path]),
     ...(options.without ?? []).flatMap((shortcut) => ["--without", shortcut]),
+    ...(options.tellFrozen ? ["--tell-frozen"] : []),
   ];
 }

@@ -247,7 +247,7 @@ describe.runIf(usable)("the checkpoint engine on a real process", () => {
     const original = await sandbox();
     await original.start();
     const environment = { ...process.env, FTCTL_FAULT: "dump.frozen:hang" };
-    const checkpoints = await dumper(original, { environment, freezeMsMax: 200 });
+    const checkpoints = await dumper(original, { environment, freezeMsMax: 200, tellFrozen: true });
     const dumping = dump(checkpoints, 1).catch((error: unknown) => error);
     const frozen = new Promise<void>((resolved) => checkpoints.onFrozen(() => resolved()));
     await frozen;

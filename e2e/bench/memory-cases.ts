@@ -17,6 +17,8 @@ export interface MemoryWay {
   without: (typeof shortcuts)[number][];
   compression: "none" | "lz4" | "zstd";
   fractions: number[];
+  /** Another build's ftdump and library, in place of this one's. */
+  build?: string;
 }
 
 export interface MemorySettings {
@@ -26,6 +28,8 @@ export interface MemorySettings {
   threads: number[];
   /** Without the rows that compare sizes, each with every shortcut off in turn, and those of packing. */
   comparedOnly?: boolean;
+  /** Instead of shortcuts off in turn: other builds, by turns. */
+  against?: string[];
 }
 
 /** Where connections, threads and compression are compared. */
@@ -42,10 +46,20 @@ export function memoryCases({
   connections,
   threads,
   comparedOnly = false,
+  against = [],
 }: MemorySettings): MemoryCase[] {
   const least = fractions.slice(0, 1);
   const written = way("written", fractions);
   const redis = { workload: "redis" as const, threads: 1, connections: connections[0] ?? 1 };
+  if (against.length > 0) {
+    const others = against.map((build) => way(`written, ${build}`, fractions, { build }));
+    return sizes.flatMap((memoryMiB) =>
+      connections.map((count) => ({
+        ...{ ...redis, connections: count, memoryMiB },
+        ways: [written, ...others],
+      })),
+    );
+  }
   const bySize = sizes.map((memoryMiB) => ({
     ...redis,
     memoryMiB,

@@ -1,6 +1,6 @@
 /** The dump alone, of a service in throw-away namespaces: without Docker, gate and standby. */
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { Checkpointer, type DumpResult, pausePhases } from "../../criu/checkpointer.js";
 import { openSandbox, type Sandbox } from "../../criu/sandbox.js";
 import { checkoutRoot } from "../lab/layout.js";
@@ -29,9 +29,20 @@ export interface DumpSettings {
 
 const nativeDir = join(checkoutRoot(), "build");
 
-function commandOf({ workload, threads, memoryMiB }: MemoryCase, folder: string): string[] {
+/** FTBENCH_USER: it is another user than CRIU is. */
+function commandOf({ workload, threads, memoryMiB }: MemoryCase): string[] {
+  const { FTBENCH_USER: user } = process.env;
+  const as = user ? ["setpriv", `--reuid=${user}`, "--clear-groups"] : [];
+  return [...as, ...serverOf({ workload, threads, memoryMiB })];
+}
+
+function serverOf({
+  workload,
+  threads,
+  memoryMiB,
+}: Pick<MemoryCase, "workload" | "threads" | "memoryMiB">): string[] {
   return workload === "redis"
-    ? ["redis-server", "--port", `${PORT}`, "--save", "", "--appendonly", "no", "--dir", folder]
+    ? ["redis-server", "--port", `${PORT}`, "--save", "", "--appendonly", "no", "--dir", "/tmp"]
     : ["memcached", "-u", "root", "-p", `${PORT}`, "-U", "0", "-c", "4096"].concat(
         ...[
           ["-t", `${threads}`],
@@ -46,7 +57,7 @@ export async function measureDumps(of: MemoryCase, settings: DumpSettings): Prom
   const opened: { close(): Promise<void> }[] = [];
   try {
     await writeFile(join(folder, "roots"), "");
-    const sandbox = await openSandbox({ nativeDir, command: commandOf(of, folder) });
+    const sandbox = await openSandbox({ nativeDir, command: commandOf(of) });
     opened.push(sandbox);
     await sandbox.start();
     await pause(500);
@@ -91,12 +102,13 @@ async function runWay(
   { sandbox, load, folder }: Stage,
 ): Promise<Map<number, DumpResult[]>> {
   const work = await mkdtemp(join(folder, "work-"));
+  const build = resolve(way.build ?? nativeDir);
   const checkpoints = await Checkpointer.start({
-    program: join(nativeDir, "bin/ftdump"),
+    program: join(build, "bin/ftdump"),
     pair: "000000000000",
     initPid: sandbox.initPid,
     toolkit: process.env.FTCTL_TOOLKIT ?? join(nativeDir, "toolkit"),
-    hook: join(nativeDir, "lib/libfthook.so"),
+    hook: join(build, "lib/libfthook.so"),
     work,
     gate: "none",
     roots: join(folder, "roots"),

@@ -4,11 +4,12 @@
  * the lab.
  *
  *   node memory.js [--sizes 10,100,1024] [--fractions 0.001,0.01,0.1] [--connections 1,100,1000] [--threads 1,4,8]
- *                  [--epochs 20] [--turns 2] [--kills 3] [--minutes 60] [--compared-only] [--no-plots] [--quick]
+ *                  [--epochs 20] [--turns 2] [--kills 3] [--minutes 60] [--compared-only] [--against BUILD,…] [--no-plots] [--quick]
  *
  * Its rows replace those of the same kind in e2e/out/bench.json, so it may be run in parts. 4096 MiB has to be asked for: it
  * takes 16 GiB in a dump, and more in the lab, whose hosts need FTLAB_RUN_SIZE=21g then. --kills 0 leaves the lab out. After
  * --minutes nothing new is begun.
+ * --against has other builds' ftdump and library take turns with this one's, for each size and number of connections, and nothing else.
  * --compared-only has the rows of connections and threads alone. --quick is a smoke test of the benchmark itself, not a measurement.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -35,6 +36,7 @@ const { values } = parseArgs({
     turns: { type: "string" },
     kills: { type: "string" },
     minutes: { type: "string", default: "60" },
+    against: { type: "string" },
     "compared-only": { type: "boolean", default: false },
     "no-plots": { type: "boolean", default: false },
   },
@@ -70,6 +72,7 @@ async function main(): Promise<void> {
     fractions: numbers(values.fractions ?? "0.001,0.01,0.1"),
     threads: numbers(values.threads ?? (quick ? "4" : "1,4,8")),
     comparedOnly: values["compared-only"],
+    against: values.against?.split(",") ?? [],
   });
   let rows: MemoryRow[] = [];
   for (const each of cases) {

@@ -34,6 +34,7 @@ enum {
 	EXIT_US_MAX = 5000000,    /* from the thaw to CRIU's exit */
 	PAGES_BYTES_MORE = 256 << 10,
 	PAGES_BYTES_MAX = 64 << 20, /* is held while CRIU is parked */
+	FILES_US_SHORT = 800, /* about what CRIU has left to do when memory has been looked through */
 	EARLY_MAX = 64, /* dumps with an early freeze after a late one in vain: 1, 2, 4, … */
 };
 
@@ -49,6 +50,7 @@ struct attempt {
 	bool let_go;  /* CRIU was told to seize */
 	bool thawed;  /* ... and the tasks run again */
 	bool scanned; /* files_scan() was called: commit or rollback */
+	bool read;    /* ... and has ended */
 	struct pages_table *pages; /* after this epoch */
 	uint64_t limit_at_us, monotonic_ns;
 };
@@ -283,15 +285,42 @@ static int fail_moved(struct dumper *self, const char *stage, const struct hook_
 	return fail(self, "moved", stage, 0, "%.*s changed while CRIU was reading", (int)sizeof message->moved, message->moved);
 }
 
+static void begin_scan(struct attempt *attempt)
+{
+	if (attempt->scanned)
+		return;
+	attempt->scanned = true;
+	scan_begin(&attempt->scan);
+}
+
+/* The files are read. If all went well the hook need not ask whether it may let the tasks run: it has the answer by then. */
+static int end_scan(struct attempt *attempt)
+{
+	struct dumper *self = attempt->self;
+	attempt->read = true;
+	attempt->result->files_us = self->files_us = attempt->scan.us;
+	attempt->result->files = attempt->scan.stats;
+	if (attempt->scan.result == 0)
+		return engine_say(&self->engine, HOOK_RELEASE, 0) == 0 ? 0 : fail_criu(self, "thaw", "CRIU is gone");
+	return fail(self, "files", "scan", attempt->scan.error, "%s: %s", files_error(self->files), strerror(attempt->scan.error));
+}
+
 /* Waits for one message of the hook, or notes why it will not come. */
 static int await_hook(struct attempt *attempt, enum hook_kind wanted, const char *stage, struct hook_message *message)
 {
 	struct dumper *self = attempt->self;
 	for (;;) {
-		switch (engine_wait(&self->engine, -1, attempt->limit_at_us, message)) {
+		int scan = attempt->scanned && !attempt->read ? attempt->scan.done : -1;
+		switch (engine_wait(&self->engine, scan, attempt->limit_at_us, message)) {
+		case ENGINE_OTHER:
+			if (end_scan(attempt) != 0)
+				return -1;
+			continue;
 		case ENGINE_MESSAGE:
 			if (message->kind == (uint32_t)wanted)
 				return 0;
+			if (message->kind == HOOK_SETTLED)
+				begin_scan(attempt);
 			if (message->kind == HOOK_THAWED)
 				attempt->thawed = true; /* CRIU failed and undid everything */
 			if (message->kind == HOOK_MOVED)
@@ -345,15 +374,11 @@ static int await_scan(struct attempt *attempt)
 {
 	struct dumper *self = attempt->self;
 	struct hook_message message;
-	for (;;) {
+	begin_scan(attempt);
+	while (!attempt->read) {
 		switch (engine_wait(&self->engine, attempt->scan.done, attempt->limit_at_us, &message)) {
 		case ENGINE_OTHER:
-			attempt->result->files_us = attempt->scan.us;
-			attempt->result->files = attempt->scan.stats;
-			if (attempt->scan.result == 0)
-				return 0;
-			return fail(self, "files", "scan", attempt->scan.error, "%s: %s", files_error(self->files),
-				    strerror(attempt->scan.error));
+			return end_scan(attempt);
 		case ENGINE_MESSAGE:
 			if (message.kind == HOOK_THAWED)
 				return fail(self, "timeout", "scan", ETIMEDOUT, "CRIU let go before the files were read");
@@ -365,6 +390,7 @@ static int await_scan(struct attempt *attempt)
 			return fail(self, "timeout", "scan", ETIMEDOUT, "the files were not read within the freeze limit");
 		}
 	}
+	return 0;
 }
 
 static int capture(struct attempt *attempt)
@@ -373,11 +399,13 @@ static int capture(struct attempt *attempt)
 	struct hook_message message;
 	if (gate_mark(&self->gate, attempt->request->epoch, attempt->limit_at_us) != 0)
 		return fail(self, "barrier", "mark", errno, "%s", self->gate.error);
-	event_frozen(attempt->request->epoch);
+	if (self->tell_frozen)
+		event_frozen(attempt->request->epoch);
 	if (ft_fault("dump.frozen") != 0)
 		return fail(self, "criu", "frozen", errno, "an error was injected at dump.frozen");
-	attempt->scanned = true;
-	scan_begin(&attempt->scan);
+	/* After a late freeze both cores have much to do at first; what is soon done can wait until one of them has not. */
+	if (!attempt->late || self->files_us == 0 || self->files_us > FILES_US_SHORT)
+		begin_scan(attempt);
 	/* If it is gone, it may have said why. */
 	bool told = engine_say(&self->engine, HOOK_CAPTURE, 0) == 0;
 	if (await_hook(attempt, HOOK_DETACHING, "capture", &message) != 0)
@@ -451,8 +479,6 @@ static int thaw(struct attempt *attempt)
 {
 	struct dumper *self = attempt->self;
 	struct hook_message message;
-	if (engine_say(&self->engine, HOOK_RELEASE, 0) != 0)
-		return fail_criu(self, "thaw", "CRIU is gone");
 	if (await_hook(attempt, HOOK_THAWED, "thaw", &message) != 0)
 		return -1;
 	attempt->thawed = true;

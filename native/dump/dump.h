@@ -34,6 +34,7 @@ struct dumper {
 	uint64_t freeze_limit_us, blob_bytes_max;
 	size_t log_keep;
 	uint32_t shortcuts; /* of enum hook_shortcut */
+	bool tell_frozen; /* an event for each freeze: whoever reads it wakes up while the tasks stand, on a core that they need */
 	uint32_t early_left, early_next; /* dumps whose freeze is not late; and how many after the next in vain */
 	/* the container */
 	struct enter_container container;
@@ -48,6 +49,7 @@ struct dumper {
 	struct engine engine; /* the next dump's CRIU */
 	uint64_t sequence;
 	struct files_index *files;
+	uint64_t files_us; /* to read them in the last freeze; 0: there was none */
 	bool watching; /* the kernel tells of at least one of their roots */
 	struct tracker tracker;
 	struct hash_key page_key;

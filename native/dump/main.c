@@ -35,6 +35,7 @@ struct options {
 	bool no_bits; /* soft-dirty bits are not to be used */
 	int packing; /* enum pages_packing */
 	bool watch; /* files: what the kernel tells, where it can */
+	bool tell_frozen;
 };
 
 static struct dumper dumper = { .base_images = -1, .work = -1, .logs = -1, .kdat = -1, .areas_program = -1, .areas_link = -1 };
@@ -302,7 +303,7 @@ static int usage(void)
 	fprintf(stderr, "usage: ftdump --pair ID --init-pid PID --toolkit DIR --hook LIB --work DIR --gate SOCKET|none --roots FILE\n"
 			"              [--kdat DIR] [--exclude PATH]… [--log-keep 4] [--freeze-ms-max 2000] [--blob-bytes-max 8589934592]\n"
 			"              [--files-bytes-max 4294967296] [--tracking auto|wp-async|soft-dirty|full] [--files auto|walk]\n"
-			"              [--compression none|lz4|zstd] [--without splices|pages|smaps|mark|late]…\n");
+			"              [--compression none|lz4|zstd] [--without splices|pages|smaps|mark|late]… [--tell-frozen]\n");
 	return 2;
 }
 
@@ -310,7 +311,7 @@ static int parse_options(int argc, char **argv, struct options *out)
 {
 	enum {
 		PAIR = 1, INIT, TOOLKIT, HOOK, WORK, GATE, ROOTS, EXCLUDE, KEEP, FREEZE, BLOB, KDAT, FILES, WITHOUT, TRACKING,
-		COMPRESSION, WATCH
+		COMPRESSION, WATCH, TELL_FROZEN
 	};
 	static const struct option known[] = {
 		{ "pair", 1, NULL, PAIR },	   { "init-pid", 1, NULL, INIT }, { "toolkit", 1, NULL, TOOLKIT },
@@ -320,6 +321,7 @@ static int parse_options(int argc, char **argv, struct options *out)
 		{ "files-bytes-max", 1, NULL, FILES }, { "without", 1, NULL, WITHOUT }, { "tracking", 1, NULL, TRACKING },
 		{ "compression", 1, NULL, COMPRESSION },
 		{ "files", 1, NULL, WATCH },
+		{ "tell-frozen", 0, NULL, TELL_FROZEN },
 		{ NULL, 0, NULL, 0 },
 	};
 	uint64_t number = 0;
@@ -364,6 +366,7 @@ static int parse_options(int argc, char **argv, struct options *out)
 			out->watch = strcmp(optarg, "auto") == 0;
 			bad |= !out->watch && strcmp(optarg, "walk") != 0;
 			break;
+		case TELL_FROZEN: out->tell_frozen = true; break;
 		default: return -1;
 		}
 	}
@@ -464,6 +467,7 @@ int main(int argc, char **argv)
 	dumper.work_path = options.work;
 	dumper.log_keep = options.log_keep;
 	dumper.shortcuts = options.shortcuts;
+	dumper.tell_frozen = options.tell_frozen;
 	dumper.freeze_limit_us = options.freeze_ms_max * 1000;
 	dumper.blob_bytes_max = options.blob_bytes_max;
 	const char *slow;

@@ -18,6 +18,7 @@ static const struct {
 	{ "quick", HOOK_QUICK },
 	{ "images", HOOK_IMAGES },
 	{ "descriptors", HOOK_DESCRIPTORS },
+	{ "texts", HOOK_TEXTS },
 };
 
 uint32_t shortcut_called(const char *name)

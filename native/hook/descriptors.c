@@ -54,8 +54,9 @@ static struct {
 	int known; /* a number that CRIU has of the same folder; NONE: none is known */
 	struct entry *entry;
 	uint32_t number[ENTRIES_MAX], inode[ENTRIES_MAX]; /* inode 0: it is no socket */
-	atomic_size_t count;
-	bool all; /* every descriptor has been looked at */
+	atomic_size_t count; /* 0: they are not all listed */
+	size_t sockets; /* among them */
+	bool all, unlisted; /* every descriptor has been looked at; there are none to be looked at */
 	atomic_size_t passed; /* so many sockets CRIU has looked at, in the same order */
 	int16_t socket_of[NUMBERS_MAX], text_of[NUMBERS_MAX]; /* a place + 1, by CRIU's descriptor */
 	uint8_t next[NUMBERS_MAX];  /* the question that CRIU is expected to ask */
@@ -120,10 +121,13 @@ static void ask(struct entry *entry, uint32_t number, uint32_t inode)
 	syscall(SYS_close, fd);
 }
 
-void descriptors_read(const char *names, size_t length, size_t left)
+void descriptors_list(const char *names, size_t length)
 {
-	size_t count = 0, sockets = 0;
-	for (size_t at = 0; state.ready && at < length; at += strlen(names + at) + 1, count++) {
+	size_t count = 0;
+	state.unlisted = length == 0; /* CRIU had not listed them before the freeze, and nothing is asked beside it */
+	if (!state.ready || state.unlisted)
+		return;
+	for (size_t at = 0; at < length; at += strlen(names + at) + 1, count++) {
 		struct stat found;
 		char path[24];
 		snprintf(path, sizeof path, "fd/%.16s", names + at);
@@ -131,21 +135,28 @@ void descriptors_read(const char *names, size_t length, size_t left)
 			return;
 		state.number[count] = (uint32_t)strtoul(names + at, NULL, 10);
 		state.inode[count] = S_ISSOCK(found.st_mode) ? (uint32_t)found.st_ino : 0;
-		atomic_store_explicit(&state.count, count + 1, memory_order_release);
-		if (state.inode[count] == 0)
+		state.sockets += state.inode[count] != 0;
+	}
+	atomic_store_explicit(&state.count, count, memory_order_release);
+	state.all = true;
+}
+
+void descriptors_ask(size_t left)
+{
+	/* CRIU comes from the other end: what it has passed is asked already. */
+	for (size_t i = atomic_load_explicit(&state.count, memory_order_relaxed), before = state.sockets; i-- > 0;) {
+		if (state.inode[i] == 0)
 			continue;
-		/* What CRIU has passed is asked already. */
-		size_t before = sockets++;
+		before--;
 		if (before < left || before < atomic_load_explicit(&state.passed, memory_order_relaxed))
-			continue;
-		struct entry *entry = &state.entry[count];
-		read_text(entry, state.number[count]);
-		ask(entry, state.number[count], state.inode[count]);
+			return;
+		struct entry *entry = &state.entry[i];
+		read_text(entry, state.number[i]);
+		ask(entry, state.number[i], state.inode[i]);
 		atomic_store_explicit(&entry->done, true, memory_order_release);
 		/* CRIU has a task of the application do something, and that wakes where this runs: it waited for more than a millisecond. */
 		sched_yield();
 	}
-	state.all = state.ready;
 }
 
 ssize_t descriptors_sockets(uint32_t *inode, size_t max)
@@ -268,5 +279,5 @@ void descriptors_closed(int fd)
 
 bool descriptors_whole(void)
 {
-	return state.all;
+	return state.all || state.unlisted;
 }

@@ -1,6 +1,6 @@
 /*
  * Of every socket CRIU asks some thirty options, and reads its entry in /proc/PID/fdinfo. The second thread asks the same beside
- * CRIU, while that brings in its parasite: of the same open file, by a descriptor that pidfd_getfd() gives, once the tasks stand. What
+ * CRIU, from the last one on, while CRIU comes from the first: of the same open file, by a descriptor that pidfd_getfd() gives, once the tasks stand. What
  * it has when CRIU asks is CRIU's answer, and what it has not, or was asked otherwise, CRIU asks the kernel itself.
  *
  * Only of options that nobody but a task sets, and none of those that packets change: the sizes of buffers, and all that TCP
@@ -23,12 +23,14 @@
 
 /* Before the freeze: room, made present. */
 bool descriptors_prepare(pid_t target);
+/* The tasks stand: looks at all in `names`, of `length` bytes with a zero after each, as in /proc/PID/fd. By any thread, once. */
+void descriptors_list(const char *names, size_t length);
 /*
- * The tasks stand: reads all in `names`, of `length` bytes with a zero after each, as in /proc/PID/fd. By any thread. The first `left`
- * sockets are left to CRIU, which would be there before their answers are.
+ * Asks the sockets among them, the last one first, up to where CRIU has come from the other end. By any thread, once. The first `left` sockets
+ * are left to CRIU, which would be there before their answers are.
  */
-void descriptors_read(const char *names, size_t length, size_t left);
-/* The inodes of all sockets among them, once they have been read; -1: more than `max`, or not all could be looked at. */
+void descriptors_ask(size_t left);
+/* The inodes of all sockets among them, once they are listed; -1: more than `max`, or not all could be looked at. */
 ssize_t descriptors_sockets(uint32_t *inode, size_t max);
 
 /* CRIU has looked at one of its descriptors. */

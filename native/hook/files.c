@@ -24,6 +24,7 @@
 #include "hook/phases.h"
 #include "hook/smaps.h"
 #include "hook/splices.h"
+#include "hook/texts.h"
 #include "hook/witness.h"
 #include "hook/written.h"
 
@@ -47,6 +48,8 @@ static int open_frozen(int directory, const char *path, int flags, mode_t mode)
 	else if ((fd = pages_open(directory, path, flags)) >= 0)
 		hook.used |= HOOK_PAGES;
 	else if ((fd = descriptors_open(directory, path, flags)) >= 0)
+		return fd;
+	else if ((fd = texts_open(directory, path, flags)) >= 0)
 		return fd;
 	else if ((fd = smaps_open(directory, path)) >= 0)
 		hook.used |= HOOK_SMAPS;
@@ -226,6 +229,8 @@ ssize_t vmsplice(int fd, const struct iovec *vector, size_t count, unsigned flag
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
 	(void)splices_finish();
+	if (hook.stage == STAGE_FROZEN && late_is_on())
+		late_infected(); /* the parasite has a socket */
 	if (hook.stage == STAGE_READING)
 		diag_asked(fd, message);
 	return syscall(SYS_sendmsg, fd, message, flags);

@@ -28,6 +28,7 @@
 #include "hook/phases.h"
 #include "hook/smaps.h"
 #include "hook/splices.h"
+#include "hook/texts.h"
 #include "hook/witness.h"
 #include "hook/written.h"
 
@@ -103,6 +104,8 @@ void hook_say(enum hook_kind kind)
 			hook.used |= HOOK_QUICK;
 		if (!late_is_on() || descriptors_whole())
 			hook.used |= HOOK_DESCRIPTORS; /* it is a part of that */
+		if (!late_is_on() || texts_whole())
+			hook.used |= HOOK_TEXTS; /* likewise */
 		if (!images_all_kept())
 			hook.used &= ~(unsigned)HOOK_IMAGES;
 		message.phases = phases_seen();
@@ -136,8 +139,10 @@ static struct hook_message hear(uint64_t wait_us)
 		if (count <= 0)
 			return message;
 		ssize_t got = recv(hook.socket, &message, sizeof message, MSG_DONTWAIT);
-		if (got == (ssize_t)sizeof message)
+		if (got == (ssize_t)sizeof message) {
+			hook.released |= message.kind == HOOK_RELEASE; /* nobody may be waiting for it yet */
 			return message;
+		}
 		if (got < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
 		socket_lost();
@@ -235,6 +240,8 @@ static void prepare_shortcuts(void)
 		(void)pages_prepare((int)images, pages, (size_t)bytes);
 	if ((hook.shortcuts & HOOK_DESCRIPTORS) != 0)
 		(void)descriptors_prepare((pid_t)hook.target);
+	if ((hook.shortcuts & HOOK_TEXTS) != 0)
+		(void)texts_prepare((pid_t)hook.target);
 	if ((hook.shortcuts & HOOK_IMAGES) != 0 && images >= 0)
 		(void)images_prepare((int)images, IMAGES_BYTES);
 	if ((hook.shortcuts & HOOK_SMAPS) != 0)
@@ -274,6 +281,17 @@ static void park(void)
 	hook_freeze_begins();
 }
 
+static void mark_came(void)
+{
+	hook.marking = false;
+	if (late_is_on()) {
+		late_marked();
+		return;
+	}
+	phase_enter(PHASE_COLLECT);
+	smaps_begin(); /* not before: the mark may need the core */
+}
+
 /*
  * While the gate is marked, CRIU may look at what a packet cannot change: which namespaces there are. So this stands
  * before its first socket, its first image, smaps, and every further ptrace.
@@ -282,15 +300,19 @@ void hook_await_mark(void)
 {
 	if (!hook.marking)
 		return;
-	hook.marking = false;
 	phase_enter(PHASE_MARK);
 	await_frozen(HOOK_CAPTURE);
-	if (late_is_on()) {
-		late_marked();
+	mark_came();
+}
+
+void hook_look_for_mark(void)
+{
+	if (!hook.marking)
 		return;
-	}
-	phase_enter(PHASE_COLLECT);
-	smaps_begin(); /* not before: the mark may need the core */
+	uint32_t kind = hear(0).kind;
+	hook.aborted |= kind == HOOK_ABORT;
+	if (kind == HOOK_CAPTURE || kind == HOOK_ABORT)
+		mark_came();
 }
 
 static void barrier(void)
@@ -323,7 +345,7 @@ static void before_detach(void)
 	(void)splices_finish(); /* the message says whether it failed */
 	phase_enter(PHASE_WAIT);
 	hook_say(HOOK_DETACHING);
-	if (!hook.aborted)
+	if (!hook.aborted && !hook.released)
 		await_frozen(HOOK_RELEASE);
 	phase_enter(PHASE_DETACH);
 }
@@ -377,6 +399,8 @@ long ptrace(enum __ptrace_request request, ...)
 	/* After a late freeze CRIU may go on as far as its first image: until then it reads nothing that a packet changes. */
 	if (request != PTRACE_DETACH && !late_is_on())
 		hook_await_mark();
+	if (request == PTRACE_CONT && hook.stage == STAGE_FROZEN)
+		hook_look_for_mark();
 	if (watched && request == PTRACE_PEEKSIGINFO)
 		phase_enter(PHASE_INFECT);
 	if (watched && request == PTRACE_SEIZE && pid == hook.target && hook.stage == STAGE_START)

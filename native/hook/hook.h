@@ -20,7 +20,7 @@ struct hook {
 	unsigned shortcuts, used;
 	enum hook_stage stage;
 	unsigned seized, detached;
-	bool aborted, marking, stale;
+	bool aborted, released, marking, stale;
 	char moved[HOOK_MOVED_BYTES];
 	uint64_t frozen_at_us, limit_us, check_at_us;
 };
@@ -31,6 +31,8 @@ extern struct hook hook __attribute__((visibility("hidden")));
 bool hook_must_fail(void) __attribute__((visibility("hidden")));
 /* Returns when the gate is marked; see hook.c for what has to wait. */
 void hook_await_mark(void) __attribute__((visibility("hidden")));
+/* The same, if the gate is marked by now: what has to wait for it may begin. */
+void hook_look_for_mark(void) __attribute__((visibility("hidden")));
 
 /* The frozen time begins: at once, or after CRIU has read what can be compared (hook/late.h). */
 void hook_freeze_begins(void) __attribute__((visibility("hidden")));

@@ -1,11 +1,13 @@
 #include "hook/late.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/ptrace.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,6 +18,7 @@
 #include "hook/helper.h"
 #include "hook/hook.h"
 #include "hook/phases.h"
+#include "hook/texts.h"
 #include "hook/witness.h"
 #include "hook/written.h"
 
@@ -26,7 +29,9 @@ static struct {
 	uintptr_t options[TASKS_MAX];
 	size_t tasks;
 	bool on; /* this dump's freeze is late */
-	bool settling; /* what packets could change is being compared, or has been */
+	bool marked, infected; /* so is the gate; the parasite is where it belongs */
+	bool settling, settled; /* the last of what was read is being compared, or has been */
+	int socket; /* to ftdump, of the second thread's own; -1: none */
 	const char *memory_moved, *settled_moved;
 } state;
 
@@ -40,6 +45,7 @@ bool late_begin(void)
 	if (!witness_begin((pid_t)hook.target))
 		return false;
 	filters_load();
+	state.socket = (int)syscall(SYS_fcntl, hook.socket, F_DUPFD_CLOEXEC, 0);
 	hook.stage = STAGE_READING;
 	state.on = true;
 	return true;
@@ -91,12 +97,10 @@ static void compare_memory(const struct job *job)
 	state.memory_moved = witness_check_memory();
 }
 
-static void read_descriptors(const struct job *job)
+static void read_texts(const struct job *job)
 {
-	const char *names;
 	(void)job;
-	size_t length = witness_descriptors(&names);
-	descriptors_read(names, length, LEFT_TO_CRIU);
+	texts_read(state.task, state.tasks);
 }
 
 void late_freeze(void)
@@ -130,39 +134,91 @@ void late_freeze(void)
 		moved = state.memory_moved;
 	if (moved != NULL)
 		give_up(moved);
-	static const struct job sockets = { .run = read_descriptors };
-	if ((hook.shortcuts & HOOK_DESCRIPTORS) != 0)
-		(void)helper_post(&sockets);
 	phase_enter(PHASE_INFECT);
 }
 
-static void settle(const struct job *job)
+/*
+ * The second thread has the rest to do while CRIU looks at descriptors: not before the gate is marked, and not while the parasite is
+ * brought in. That waits each time for a task of the application to come to a core, and had to wait for this thread as well, whether
+ * on the core or for memory that this looked through (0.35 ms of a pause).
+ *
+ * At the end of it ftdump is told, which reads files on the core that is free from then on, and was in the way before.
+ */
+static void compare_rest(const struct job *job)
 {
-	static uint32_t own[OWN_MAX];
 	(void)job;
-	ssize_t sockets = descriptors_sockets(own, OWN_MAX);
-	state.settled_moved = diag_check_inet(own, sockets >= 0 ? sockets : witness_sockets(own, OWN_MAX));
-	if (state.settled_moved == NULL)
-		state.settled_moved = witness_check_guards();
-	if (state.settled_moved == NULL)
-		written_scan(); /* what it does to the marks could not be undone */
+	state.settled_moved = witness_check_rest();
 }
 
-/* While CRIU brings in its parasite and looks at descriptors. */
+static void compare_connections(const struct job *job)
+{
+	static uint32_t own[OWN_MAX];
+	const char *names;
+	(void)job;
+	if (state.settled_moved != NULL)
+		return;
+	size_t length = witness_descriptors(&names);
+	if ((hook.shortcuts & HOOK_DESCRIPTORS) != 0)
+		descriptors_list(names, length);
+	ssize_t sockets = descriptors_sockets(own, OWN_MAX);
+	state.settled_moved = diag_check_inet(own, sockets >= 0 ? sockets : witness_sockets(own, OWN_MAX));
+}
+
+static void scan_memory(const struct job *job)
+{
+	static const struct hook_message message = { .kind = HOOK_SETTLED };
+	(void)job;
+	if (state.settled_moved == NULL)
+		state.settled_moved = witness_check_guards();
+	if (state.settled_moved != NULL)
+		return;
+	written_scan(); /* what it does to the marks could not be undone */
+	/* Not told, ftdump reads files when CRIU is done: it is only later. */
+	(void)send(state.socket, &message, sizeof message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static void ask_descriptors(const struct job *job)
+{
+	(void)job;
+	descriptors_ask(LEFT_TO_CRIU);
+}
+
+static void settle(void)
+{
+	static const struct job jobs[] = {
+		{ .run = compare_rest }, { .run = compare_connections }, { .run = scan_memory }, { .run = ask_descriptors },
+	};
+	if (!state.on || !state.marked || !state.infected || state.settling)
+		return;
+	state.settling = true;
+	for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++)
+		if (!helper_post(&jobs[i]))
+			jobs[i].run(&jobs[i]); /* there is no second thread, or there is room for all of them */
+}
+
 void late_marked(void)
 {
-	static const struct job job = { .run = settle };
-	state.settling = state.on;
-	if (state.on && !helper_post(&job))
-		settle(&job);
+	state.marked = true;
+	settle();
+}
+
+void late_infected(void)
+{
+	state.infected = true;
+	settle();
 }
 
 bool late_settle(void)
 {
-	if (!state.settling || hook.stale)
+	if (!state.on || state.settled || hook.stale)
 		return !hook.stale;
+	hook_await_mark();
+	late_infected(); /* whatever CRIU did instead */
 	helper_finish();
-	state.settling = false;
+	state.settled = true;
+	static const struct job texts = { .run = read_texts };
+	if (state.settled_moved == NULL && (hook.shortcuts & HOOK_TEXTS) != 0)
+		(void)helper_post(&texts); /* not before, or pages would wait for it */
 	if (state.settled_moved == NULL)
 		return true;
 	snprintf(hook.moved, sizeof hook.moved, "%s", state.settled_moved);

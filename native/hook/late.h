@@ -31,9 +31,11 @@ bool late_wait(pid_t pid, int *status);
 void late_freeze(void);
 /* Whether this dump's freeze is, or was, late. */
 bool late_is_on(void);
-/* The gate is marked: what packets could change is compared from now on, beside CRIU, and if it is the same, pages are scanned. */
+/* The gate is marked: what packets could change is compared from now on, beside CRIU. */
 void late_marked(void);
-/* Waits for that. False: something has moved, the dump must fail. */
+/* CRIU talks to its parasite: the tasks' memory may be looked through. */
+void late_infected(void);
+/* Waits until all is compared and pages are scanned. False: something has moved, the dump must fail. */
 bool late_settle(void);
 
 #endif

@@ -6,11 +6,12 @@
  *                   FROZEN    every task is seized; nothing of sockets, memory or files has been read yet, or, where the
  *                             freeze was late, what was read is being compared with what is there now
  *                   MOVED     what was read before a late freeze is not so any more: CRIU has ended, nothing was touched
+ *                   SETTLED   after a late freeze: all has been compared, and memory looked through; the other core is free
  *                   DETACHING all is dumped; the tasks are still frozen
  *                   THAWED    the last task runs again
  *   ftdump → hook   GO        answers PARKED: seize now, or (late) when CRIU first needs the tasks to stand still
  *                   CAPTURE   answers FROZEN: the gate is marked, read on
- *                   RELEASE   answers DETACHING: files are captured, let the tasks run
+ *                   RELEASE   files are captured: let the tasks run when all is dumped; before DETACHING or after it
  *                   ABORT     at any time: make CRIU fail, so that it cures and thaws the tasks itself
  *
  * A closed socket means: CRIU exits if it is parked, else it goes on and thaws without asking any more.
@@ -28,6 +29,7 @@ enum hook_kind {
 	HOOK_DETACHING = 'D',
 	HOOK_THAWED = 'T',
 	HOOK_MOVED = 'M',
+	HOOK_SETTLED = 'S',
 	HOOK_GO = 'G',
 	HOOK_CAPTURE = 'C',
 	HOOK_RELEASE = 'R',
@@ -45,8 +47,9 @@ enum hook_shortcut {
 	HOOK_QUICK = 1 << 6,   /* of a tracked area only what was written is asked for */
 	HOOK_IMAGES = 1 << 7,  /* small images become files after the thaw */
 	HOOK_DESCRIPTORS = 1 << 8, /* sockets are asked for their options by a thread beside CRIU */
+	HOOK_TEXTS = 1 << 9, /* cgroups of threads are read by a thread beside CRIU */
 	HOOK_SHORTCUTS = HOOK_SPLICES | HOOK_PAGES | HOOK_SMAPS | HOOK_MARK | HOOK_LATE | HOOK_FLAGS | HOOK_QUICK | HOOK_IMAGES |
-			 HOOK_DESCRIPTORS,
+			 HOOK_DESCRIPTORS | HOOK_TEXTS,
 };
 
 enum { HOOK_MOVED_BYTES = 32 };

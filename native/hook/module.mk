@@ -1,5 +1,5 @@
 LIBRARIES += libfthook.so
-libfthook.so_SRCS = hook/hook.c hook/files.c hook/sockets.c hook/limits.c hook/phases.c hook/helper.c hook/splices.c hook/pages.c hook/images.c hook/descriptors.c hook/smaps.c hook/written.c hook/scan.c hook/dirty.c hook/unchanged.c hook/frames.c hook/whole.c \
+libfthook.so_SRCS = hook/hook.c hook/files.c hook/sockets.c hook/limits.c hook/phases.c hook/helper.c hook/splices.c hook/pages.c hook/images.c hook/descriptors.c hook/texts.c hook/smaps.c hook/written.c hook/scan.c hook/dirty.c hook/unchanged.c hook/frames.c hook/whole.c \
 	hook/late.c hook/witness.c hook/diag.c hook/filters.c hook/flags.c $(VMA_READ_SRCS) $(CRC_SRCS)
 libfthook.so_LDLIBS = -ldl -lpthread
 
@@ -17,6 +17,10 @@ hook-late-test_LDLIBS = -lpthread
 
 TESTS += hook-descriptors-test
 hook-descriptors-test_SRCS = hook/test/descriptors_test.c hook/descriptors.c
+
+TESTS += hook-texts-test
+hook-texts-test_SRCS = hook/test/texts_test.c hook/texts.c hook/whole.c
+hook-texts-test_LDLIBS = -lpthread
 
 FIXTURES += fidget
 fidget_SRCS = hook/test/fidget.c

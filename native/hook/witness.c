@@ -448,11 +448,20 @@ const char *witness_check_tasks(void)
 		moved = check_descriptors();
 	if (moved == NULL)
 		moved = check_children();
+	for (size_t i = 0; moved == NULL && i < state.texts; i++)
+		if (state.text[i].rule == RULE_STATUS && !same_text(&state.text[i]))
+			moved = state.text[i].path;
+	return moved;
+}
+
+const char *witness_check_rest(void)
+{
+	const char *moved = NULL;
 	ino_t space[SPACES];
-	if (moved == NULL && (!read_spaces(space) || memcmp(space, state.space, sizeof space) != 0))
+	if (!read_spaces(space) || memcmp(space, state.space, sizeof space) != 0)
 		moved = "namespaces";
 	for (size_t i = 0; moved == NULL && i < state.texts; i++)
-		if (!is_of_areas(&state.text[i]) && !same_text(&state.text[i]))
+		if (state.text[i].rule != RULE_STATUS && !is_of_areas(&state.text[i]) && !same_text(&state.text[i]))
 			moved = state.text[i].path;
 	return moved;
 }

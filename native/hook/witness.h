@@ -39,6 +39,7 @@ bool witness_scan(const struct pm_scan_arg *asked, const struct pm_scan_arg *ans
 
 /* With the tasks stopped. NULL: all is as it was read; else what is not. Each may be asked by a thread of its own. */
 const char *witness_check_tasks(void);
+const char *witness_check_rest(void);
 const char *witness_check_memory(void);
 /* Guard pages: for these the kernel walks through all memory. CRIU goes by them when it asks for pages. */
 const char *witness_check_guards(void);

@@ -144,9 +144,9 @@ TEST(files_open_for_writing_are_found)
 
 TEST(shortcuts_have_names)
 {
-	char text[64];
+	char text[128];
 	shortcuts_list(HOOK_SHORTCUTS, text, sizeof text);
-	CHECK_STR(text, "splices,pages,smaps,mark,late,flags,quick,images,descriptors");
+	CHECK_STR(text, "splices,pages,smaps,mark,late,flags,quick,images,descriptors,texts");
 	shortcuts_list(0, text, sizeof text);
 	CHECK_STR(text, "");
 	CHECK_EQ(shortcut_called("smaps"), HOOK_SMAPS);

@@ -55,7 +55,8 @@ static void open_sockets(void)
 static void read_all(void)
 {
 	static const char names[] = "100\0" "101\0" "102\0" "103";
-	descriptors_read(names, sizeof names, 0);
+	descriptors_list(names, sizeof names);
+	descriptors_ask(0);
 }
 
 static int seen(int number)

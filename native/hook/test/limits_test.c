@@ -28,7 +28,18 @@ static void drop_sys_resource(void)
 	expect(syscall(SYS_capset, &header, data) == 0, "capset");
 }
 
-static pid_t start_stranger(const struct rlimit64 *files, const struct rlimit64 *core)
+static int tell;
+
+/* Tells it himself: a signal that comes before pause() would not wake from it. */
+static void take_fewer_files(int number)
+{
+	const struct rlimit64 fewer = { .rlim_cur = 77, .rlim_max = 88 };
+	(void)number;
+	if (setrlimit64(RLIMIT_NOFILE, &fewer) != 0 || write(tell, "r", 1) != 1)
+		_exit(1);
+}
+
+static pid_t start_stranger(const struct rlimit64 *files, const struct rlimit64 *core, int *told)
 {
 	int ready[2];
 	expect(pipe(ready) == 0, "pipe");
@@ -38,11 +49,14 @@ static pid_t start_stranger(const struct rlimit64 *files, const struct rlimit64 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		expect(setrlimit64(RLIMIT_NOFILE, files) == 0 && setrlimit64(RLIMIT_CORE, core) == 0, "setrlimit");
 		expect(setgid(65534) == 0 && setuid(65534) == 0, "setuid");
+		tell = ready[1];
+		signal(SIGUSR1, take_fewer_files);
 		expect(write(ready[1], "r", 1) == 1, "write");
 		for (;;) pause();
 	}
 	char byte;
 	expect(read(ready[0], &byte, 1) == 1, "the stranger starts");
+	*told = ready[0];
 	return pid;
 }
 
@@ -53,7 +67,9 @@ int main(void)
 		return 0;
 	}
 	struct rlimit64 files = { .rlim_cur = 123, .rlim_max = 456 }, core = { 0, 0 }, own, found;
-	pid_t pid = start_stranger(&files, &core);
+	int told;
+	char byte;
+	pid_t pid = start_stranger(&files, &core, &told);
 	drop_sys_resource();
 
 	expect(syscall(SYS_prlimit64, pid, RLIMIT_NOFILE, NULL, &found) == 0, "read the limit of files");
@@ -67,6 +83,17 @@ int main(void)
 		expect(syscall(SYS_prlimit64, pid, resource, NULL, &found) == 0, "read a limit");
 		expect(found.rlim_cur == own.rlim_cur && found.rlim_max == own.rlim_max, "a limit is right");
 	}
+
+	/* A series is answered from one reading, and the next series from another. */
+	expect(kill(pid, SIGUSR1) == 0 && read(told, &byte, 1) == 1, "fewer files");
+	expect(syscall(SYS_prlimit64, pid, RLIMIT_CPU, NULL, &found) == 0, "the first of a series");
+	expect(syscall(SYS_prlimit64, pid, RLIMIT_NOFILE, NULL, &found) == 0, "read the limit of files again");
+	expect(found.rlim_cur == 77 && found.rlim_max == 88, "the limit of files is the new one");
+	/* Another process's limits are its own. */
+	pid_t second = start_stranger(&files, &core, &told);
+	expect(syscall(SYS_prlimit64, second, RLIMIT_NOFILE, NULL, &found) == 0, "read another's limit of files");
+	expect(found.rlim_cur == 123 && found.rlim_max == 456, "another's limit of files is right");
+	expect(kill(second, SIGKILL) == 0 && waitpid(second, NULL, 0) == second, "end the second stranger");
 
 	expect(syscall(SYS_prlimit64, pid, RLIMIT_NOFILE, &files, NULL) == -1 && errno == EPERM, "may not set");
 	expect(syscall(SYS_prlimit64, pid, 99, NULL, &found) == -1, "no such limit");

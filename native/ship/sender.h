@@ -39,7 +39,7 @@ struct sender {
 	} marks[SENDER_MARKS];
 	uint64_t mark_first, mark_last;
 	struct histogram delay; /* from sending to the ack */
-	uint64_t acks;
+	uint64_t flushes, acks;
 };
 
 void sender_open(struct sender *sender, const struct link_settings *settings, struct source *source,

@@ -72,15 +72,15 @@ static bool passes_now(struct gate *gate, const unsigned char *frame, size_t len
 	return true;
 }
 
-/* What has to be safe before a frame that was just read may leave. */
-static uint64_t stamp_of(struct gate *gate, const unsigned char *frame, size_t length)
+/* What has to be safe before a frame that was just read may leave; in mode log, that is settled for many at once. */
+static uint64_t stamp_of(const struct gate *gate)
 {
 	switch (gate->mode) {
 	case MODE_HOLD:
 		INVARIANT(gate->epoch > gate->committed);
 		return gate->epoch;
 	case MODE_LOG:
-		return ship_stamp(gate, frame, length);
+		return HOLD_UNSETTLED;
 	case MODE_OPEN:
 	case MODE_CLOSED:
 	case MODE_TAKEOVER:
@@ -96,7 +96,9 @@ static void take(struct gate *gate, const unsigned char *frame, size_t length, u
 	gate->count.out_bytes += length - VIRTIO_HEADER_BYTES;
 	if (passes_now(gate, frame, length))
 		return;
-	hold_commit(&gate->held, length, stamp_of(gate, frame, length), now_ns);
+	hold_commit(&gate->held, length, stamp_of(gate), now_ns);
+	if (gate->mode == MODE_LOG && ship_notes(frame, length))
+		hold_settle(&gate->held, ship_stamp(gate, frame, length));
 	if (gate->held.bytes > gate->held_bytes_peak)
 		gate->held_bytes_peak = gate->held.bytes;
 	if (gate->mode == MODE_HOLD && !gate->held_told) {
@@ -123,6 +125,7 @@ void egress_read(struct gate *gate, unsigned frames_max)
 		discard(gate, frames_max);
 		return;
 	}
+	size_t held_before = gate->held.frames;
 	uint64_t now_ns = clock_now_ns();
 	while (frames_max-- > 0) {
 		if (gate->mode == MODE_LOG && !ship_takes_stamps(gate))
@@ -143,8 +146,12 @@ void egress_read(struct gate *gate, unsigned frames_max)
 		take(gate, room, (size_t)length, now_ns);
 		beat_amid(gate, frames_max);
 	}
-	if (gate->mode == MODE_LOG)
-		ship_flush(gate);
+	if (gate->mode != MODE_LOG || gate->held.frames == held_before)
+		return;
+	/* One look at the log for all that were read: it comes after each. */
+	if (gate->held.unsettled > 0)
+		hold_settle(&gate->held, ship_position(gate));
+	ship_output(gate, gate->held.frames - held_before);
 }
 
 static bool may_leave(struct gate *gate, const struct hold_frame *frame)

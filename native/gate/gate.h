@@ -4,7 +4,8 @@
  * Invariants of the whole, each asserted where it is kept:
  *   1. In mode hold a frame leaves only when its epoch was committed, in mode log only when the standby has acknowledged the
  *      shipping stream up to its stamp (or in both as ARP or ICMP under a fresh lease).
- *   2. A frame gets its stamp in the same step in which it is read: nothing is inside without one.
+ *   2. A frame gets its stamp in the same step in which it is read, with those read in it: nothing is inside without one
+ *      when the step ends.
  *   3. Epoch, committed and generation only go up; committed < epoch in mode hold.
  *   4. Held output is never dropped, except whole by mode closed or with the process.
  *   5. Between mark and thaw no frame reaches the container; with a stream, none that could not be put into it.

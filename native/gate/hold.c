@@ -4,6 +4,7 @@
  *   2. Non-zero stamps never go down from the oldest frame to the newest. Restamped, all are one.
  *   3. The arena never grows; without room nothing is taken, and nothing inside is ever displaced.
  *   4. `bytes` and `frames` are zero together.
+ *   5. Unsettled frames are the newest; none is popped, and nothing else is stamped while there are any.
  */
 #include "gate/hold.h"
 
@@ -71,7 +72,8 @@ void hold_commit(struct hold *hold, size_t length, uint64_t stamp, uint64_t now_
 {
 	INVARIANT(hold->reserved != NOTHING);
 	INVARIANT(length > 0 && length <= hold->reserved_length);
-	INVARIANT(stamp == 0 || stamp >= hold->stamp_max);
+	bool settled = stamp != HOLD_UNSETTLED;
+	INVARIANT(!settled || (hold->unsettled == 0 && (stamp == 0 || stamp >= hold->stamp_max)));
 
 	if (hold->reserved != hold->tail) {
 		INVARIANT(hold->reserved == 0);
@@ -83,11 +85,13 @@ void hold_commit(struct hold *hold, size_t length, uint64_t stamp, uint64_t now_
 	frame->mark = MARK_FRAME;
 	frame->stamp = stamp;
 	frame->arrived_ns = now_ns;
+	if (!settled && hold->unsettled++ == 0)
+		hold->unsettled_at = hold->reserved;
 	hold->tail = hold->reserved + record_size(length);
 	hold->reserved = NOTHING;
 	hold->frames++;
 	hold->bytes += length;
-	if (stamp != 0)
+	if (settled && stamp != 0)
 		hold->stamp_max = stamp;
 	INVARIANT(hold->tail <= hold->size);
 	INVARIANT(hold->tail != hold->head);
@@ -111,7 +115,7 @@ static bool at_turn(const struct hold *hold)
 void hold_pop(struct hold *hold)
 {
 	const struct hold_frame *frame = hold_oldest(hold);
-	INVARIANT(frame != NULL);
+	INVARIANT(frame != NULL && hold->frames > hold->unsettled);
 	hold->bytes -= frame->length;
 	hold->frames--;
 	hold->head += record_size(frame->length);
@@ -125,11 +129,10 @@ void hold_pop(struct hold *hold)
 	}
 }
 
-void hold_restamp(struct hold *hold, uint64_t stamp)
+/* The `left` frames from `at` on, which are the newest. */
+static void stamp_from(struct hold *hold, size_t at, size_t left, uint64_t stamp)
 {
-	size_t at = hold->head;
-	hold->reserved = NOTHING;
-	for (size_t left = hold->frames; left > 0; left--) {
+	for (; left > 0; left--) {
 		if (hold->size - at < sizeof(struct hold_frame) || record_at(hold, at)->mark == MARK_TURN)
 			at = 0;
 		struct hold_frame *frame = record_at(hold, at);
@@ -137,14 +140,31 @@ void hold_restamp(struct hold *hold, uint64_t stamp)
 		frame->stamp = stamp;
 		at += record_size(frame->length);
 	}
-	hold->stamp_max = hold->frames == 0 ? 0 : stamp;
+	hold->unsettled = 0;
+	hold->stamp_max = stamp;
+}
+
+void hold_settle(struct hold *hold, uint64_t stamp)
+{
+	if (hold->unsettled == 0)
+		return;
+	INVARIANT(stamp != 0 && stamp >= hold->stamp_max);
+	stamp_from(hold, hold->unsettled_at, hold->unsettled, stamp);
+}
+
+void hold_restamp(struct hold *hold, uint64_t stamp)
+{
+	hold->reserved = NOTHING;
+	stamp_from(hold, hold->head, hold->frames, stamp);
+	if (hold->frames == 0)
+		hold->stamp_max = 0;
 }
 
 size_t hold_clear(struct hold *hold)
 {
 	size_t frames = hold->frames;
 	hold->head = hold->tail = hold->frames = hold->bytes = 0;
-	hold->stamp_max = 0;
+	hold->stamp_max = hold->unsettled = 0;
 	hold->reserved = NOTHING;
 	return frames;
 }

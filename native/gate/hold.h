@@ -11,10 +11,12 @@
 /* The largest frame a TAP hands over: 64 KiB of segmentation offload, its headers, the virtio header. */
 #define FRAME_BYTES_MAX 69632u
 
+#define HOLD_UNSETTLED UINT64_MAX
+
 struct hold_frame {
 	uint32_t length;
 	uint32_t mark; /* says whether this is a frame or the arena's turn; anything else is corruption */
-	uint64_t stamp; /* the epoch it belongs to; 0: none, may go whenever it is first */
+	uint64_t stamp; /* the epoch it belongs to; 0: none, may go whenever it is first; HOLD_UNSETTLED: not known yet */
 	uint64_t arrived_ns;
 	unsigned char bytes[];
 };
@@ -29,6 +31,8 @@ struct hold {
 	size_t frames;
 	size_t bytes; /* of frames, without the arena's own overhead */
 	uint64_t stamp_max; /* newest non-zero stamp inside; 0 when there is none */
+	size_t unsettled; /* frames, the newest ones, that hold_settle() has to stamp */
+	size_t unsettled_at; /* the oldest of them */
 };
 
 int hold_open(struct hold *hold, size_t arena_bytes); /* -1 with errno */
@@ -42,6 +46,8 @@ void hold_commit(struct hold *hold, size_t length, uint64_t stamp, uint64_t now_
 /* The oldest frame, or NULL. Valid until hold_pop(). */
 const struct hold_frame *hold_oldest(const struct hold *hold);
 void hold_pop(struct hold *hold);
+/* Stamps what was committed as HOLD_UNSETTLED, and until then does not leave. */
+void hold_settle(struct hold *hold, uint64_t stamp);
 /* Gives all that is inside one stamp, which means something else from now on. */
 void hold_restamp(struct hold *hold, uint64_t stamp);
 /* Forgets everything; returns how many frames that were. */

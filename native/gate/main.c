@@ -296,8 +296,13 @@ static void turn(struct gate *gate)
 	struct epoll_event events[EVENTS_A_TURN];
 	set_interest(gate, gate->container.fd, WAKE_CONTAINER, container_interest(gate), &gate->container_interest);
 	set_interest(gate, gate->lan.fd, WAKE_LAN, lan_interest(gate), &gate->lan_interest);
+	int count = 0;
+	/* Nothing else to do: nothing more will go with it. */
+	if (ship_output_waits(gate) && (count = epoll_wait(gate->epoll_fd, events, EVENTS_A_TURN, 0)) == 0)
+		ship_flush(gate);
 	ship_watch(gate);
-	int count = spin_for_events(gate, events);
+	if (count == 0)
+		count = spin_for_events(gate, events);
 	if (count == 0)
 		count = wait_for_events(gate, events);
 	INVARIANT(count >= 0 || errno == EINTR);

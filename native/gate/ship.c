@@ -13,6 +13,8 @@
 #include "gate/wakeup.h"
 
 #define LOOK_NS 1000000ull
+#define COLLECT_NS 150000ull
+#define COLLECT_FRAMES 32u
 
 /* ---- roles ---- */
 
@@ -54,7 +56,7 @@ static void end_role(struct gate *gate)
 	ship->role = SHIP_NONE;
 	ship->up_told = ship->broken_told = ship->based = ship->moves = false;
 	ship->full_told = NULL;
-	ship->base_epoch = ship->waits_told = 0;
+	ship->base_epoch = ship->waits_told = ship->output_frames = 0;
 	for (unsigned i = 0; i < RECEIVER_SLOTS; i++)
 		ship->watched[i].fd = -1;
 }
@@ -163,6 +165,11 @@ bool ship_takes_stamps(const struct gate *gate)
 	return gate->ship.role == SHIP_SOURCE && source_has_room(&gate->ship.source);
 }
 
+bool ship_notes(const unsigned char *frame, size_t length)
+{
+	return source_notes(frame, (uint32_t)length);
+}
+
 uint64_t ship_stamp(struct gate *gate, const unsigned char *frame, size_t length)
 {
 	INVARIANT(gate->ship.role == SHIP_SOURCE);
@@ -181,10 +188,40 @@ bool ship_covers(const struct gate *gate, uint64_t stamp)
 	return stamp <= gate->ship.source.queue.acked;
 }
 
+/* After a look at the log: what comes from now on has its millisecond. */
+static void flush(struct ship *ship)
+{
+	uint64_t now_ns = clock_now_ns();
+	ship->looked_ns = now_ns;
+	ship->output_ns = ship->output_frames = 0;
+	sender_flush(&ship->sender, now_ns);
+}
+
+void ship_output(struct gate *gate, size_t frames)
+{
+	struct ship *ship = &gate->ship;
+	if (ship->output_frames == 0)
+		ship->output_ns = gate->now_ns;
+	ship->output_frames += frames;
+}
+
+bool ship_output_waits(const struct gate *gate)
+{
+	return gate->ship.output_frames > 0;
+}
+
 void ship_flush(struct gate *gate)
 {
-	if (gate->ship.role == SHIP_SOURCE)
-		sender_flush(&gate->ship.sender, clock_now_ns());
+	INVARIANT(gate->ship.role == SHIP_SOURCE);
+	flush(&gate->ship);
+}
+
+static void flush_in_time(struct gate *gate)
+{
+	struct ship *ship = &gate->ship;
+	if (ship->output_frames >= COLLECT_FRAMES ||
+	    (ship->output_frames > 0 && gate->now_ns - ship->output_ns >= COLLECT_NS))
+		flush(ship);
 }
 
 /* ---- checkpoints ---- */
@@ -388,9 +425,8 @@ static void look(struct gate *gate)
 	struct ship *ship = &gate->ship;
 	if (gate->now_ns - ship->looked_ns < LOOK_NS)
 		return;
-	ship->looked_ns = gate->now_ns;
 	ship->moves = source_cut(&ship->source);
-	ship_flush(gate);
+	flush(ship);
 }
 
 void ship_turn(struct gate *gate)
@@ -400,6 +436,7 @@ void ship_turn(struct gate *gate)
 		return;
 	if (ship->role == SHIP_SOURCE) {
 		sender_tick(&ship->sender, gate->now_ns);
+		flush_in_time(gate);
 		look(gate);
 	} else {
 		receiver_tick(&ship->receiver, gate->now_ns);

@@ -41,6 +41,8 @@ struct ship {
 	uint64_t base_epoch; /* the first that was marked in this stream; 0: none yet */
 	bool based; /* and one of them was committed: the log leads from a checkpoint that the standby has */
 	uint64_t looked_ns; /* at the log */
+	uint64_t output_ns; /* since when output waits that no flush has covered */
+	uint64_t output_frames; /* 0: none does */
 	bool moves; /* something came into the stream lately: look again in a millisecond */
 };
 
@@ -54,10 +56,19 @@ const char *ship_role_name(enum ship_role role);
 bool ship_takes_ingress(struct gate *gate, size_t length);
 void ship_delivered(struct gate *gate, const struct hold_frame *frame);
 bool ship_takes_stamps(const struct gate *gate);
+/* Whether this frame's stamp cannot wait for the frames that are read after it. */
+bool ship_notes(const unsigned char *frame, size_t length);
+/* Of a frame that was just read, and of all before it. */
 uint64_t ship_stamp(struct gate *gate, const unsigned char *frame, size_t length);
 /* Of all that happened until now. */
 uint64_t ship_position(struct gate *gate);
 bool ship_covers(const struct gate *gate, uint64_t stamp);
+/*
+ * `frames` more of output wait. What led to them is sent when there is nothing else to do, and after COLLECT_NS or
+ * COLLECT_FRAMES in any case: both ends do the same work for a flush of one frame as for one of thirty.
+ */
+void ship_output(struct gate *gate, size_t frames);
+bool ship_output_waits(const struct gate *gate);
 void ship_flush(struct gate *gate);
 
 /* Checkpoints and modes. */

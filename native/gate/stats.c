@@ -101,6 +101,8 @@ static void shipping(const struct gate *gate, struct line_writer *reply)
 		line_u64(reply, "frames_used", source_frames_used(source));
 		line_u64(reply, "frames_room", source->frames_room);
 		line_u64(reply, "ship_connections", ship->sender.connections);
+		line_u64(reply, "ship_flushes", ship->sender.flushes);
+		line_u64(reply, "ship_acks", ship->sender.acks);
 		line_u64(reply, "ship_delay_count", ship->sender.delay.count);
 		line_u64(reply, "ship_delay_us_avg", histogram_average(&ship->sender.delay));
 		line_u64(reply, "ship_delay_us_p50", histogram_percentile(&ship->sender.delay, 50));

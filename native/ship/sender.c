@@ -209,12 +209,14 @@ void sender_ready(struct sender *sender, uint64_t now_ns)
 {
 	if (sender->link.phase == LINK_SHUT)
 		return;
-	bool sound = link_step(&sender->link) != LINK_DEAD;
+	bool sound = link_step(&sender->link) != LINK_DEAD, was_up = sender->up;
 	if (sound && sender->link.phase == LINK_OPEN && !sender->up)
 		sound = send_hello(sender) && link_flush(&sender->link) && await_welcome(sender, now_ns);
 	if (sound && sender->up) {
 		hear(sender, now_ns);
-		sender_flush(sender, now_ns);
+		/* What the socket would not take, or all that waited for a connection. What has come since is sent when the gate says so. */
+		if (!was_up || sender->link.wants_out || sender->out_sent < sender->out_length)
+			sender_flush(sender, now_ns);
 	}
 	if (sender->link.phase == LINK_DEAD)
 		lose(sender, sender->link.why, now_ns, RETRY_NS);
@@ -239,6 +241,7 @@ void sender_flush(struct sender *sender, uint64_t now_ns)
 			sender->out_length = ship_queue_fill(queue, sender->out, sizeof sender->out);
 			if (sender->out_length == 0)
 				break;
+			sender->flushes++;
 			note_sent(sender, now_ns);
 		}
 		ssize_t n = link_write(&sender->link, sender->out + sender->out_sent,

@@ -39,7 +39,7 @@ struct sender {
 	} marks[SENDER_MARKS];
 	uint64_t mark_first, mark_last;
 	struct histogram delay; /* from sending to the ack */
-	uint64_t acks;
+	uint64_t flushes, acks;
 };
 
 void sender_open(struct sender *sender, const struct link_settings *settings, struct source *source,
@@ -47,7 +47,7 @@ void sender_open(struct sender *sender, const struct link_settings *settings, st
 void sender_close(struct sender *sender);
 /* Connects when it is time, gives up on what takes too long. */
 void sender_tick(struct sender *sender, uint64_t now_ns);
-/* The socket is ready for something. */
+/* The socket is ready for something. Sends what it would not take before, and all when it has just been welcomed: no more. */
 void sender_ready(struct sender *sender, uint64_t now_ns);
 /* Sends what is in the queue, as far as the socket takes it. */
 void sender_flush(struct sender *sender, uint64_t now_ns);

@@ -173,7 +173,7 @@ void source_put_ingress(struct source *source, const uint8_t *frame, uint32_t le
 }
 
 /* TCP with SYN, FIN or RST: what the kernel chose (numbers, options) and no replay can compute. */
-static bool turns_a_connection(const uint8_t *frame, uint32_t length)
+bool source_notes(const uint8_t *frame, uint32_t length)
 {
 	const uint32_t ip = 10 + 14; /* virtio, Ethernet */
 	uint32_t tcp;
@@ -199,7 +199,7 @@ uint64_t source_stamp(struct source *source, const uint8_t *frame, uint32_t leng
 		give_up(source, "not-recorded");
 	if (source->broken != NULL)
 		return UINT64_MAX;
-	if (turns_a_connection(frame, length))
+	if (source_notes(frame, length))
 		put_frame(source, SHIP_EGRESS, frame, length < SHIP_EGRESS_BYTES_MAX ? length : SHIP_EGRESS_BYTES_MAX,
 			  wall_ns);
 	return source->queue.end;

@@ -57,6 +57,8 @@ bool source_has_room(const struct source *source);
 bool source_has_room_for_frame(const struct source *source, uint32_t length);
 /* A frame that was given to the container. Room must have been asked for. */
 void source_put_ingress(struct source *source, const uint8_t *frame, uint32_t length, uint64_t wall_ns);
+/* Whether a stamp for this frame puts something of the frame itself, and so has to be taken before the next frame. */
+bool source_notes(const uint8_t *frame, uint32_t length);
 /* The position that covers all that happened so far; UINT64_MAX when the source is broken or has no room. */
 uint64_t source_stamp(struct source *source, const uint8_t *frame, uint32_t length, uint64_t wall_ns);
 /* Asked before the container's output is drained, which puts more. */

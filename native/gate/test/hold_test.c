@@ -92,6 +92,42 @@ TEST(a_reservation_that_is_not_used_leaves_no_trace)
 	hold_close(&hold);
 }
 
+TEST(what_is_unsettled_gets_its_stamp_with_the_others)
+{
+	struct hold hold;
+	uint64_t number = 0, first = 0;
+	CHECK_EQ(hold_open(&hold, 3 * FRAME_BYTES_MAX), 0);
+	hold_settle(&hold, 1); /* nothing to settle: no stamp either */
+	CHECK_EQ(hold.stamp_max, 0);
+	/* Batches of one to nine, some of which begin before the arena's turn and end after it; the older ones keep theirs. */
+	for (uint64_t batch = 1; batch <= 400; batch++) {
+		uint64_t before = number;
+		while (number - before < 1 + batch % 9 && put(&hold, 1 + number * 37 % 9000, HOLD_UNSETTLED, number) == 0)
+			number++;
+		CHECK_EQ(hold.unsettled, number - before);
+		hold_settle(&hold, batch * 10);
+		CHECK_EQ(hold.unsettled, 0);
+		for (uint64_t keep = batch % 5; number - first > keep; first++) {
+			CHECK(is_intact(hold_oldest(&hold), 1 + first * 37 % 9000, first));
+			CHECK_EQ(hold_oldest(&hold)->stamp, (first < before ? batch - 1 : batch) * 10);
+			hold_pop(&hold);
+		}
+		/* One batch is kept at most, so that its stamp is known. */
+		for (; first < before; first++)
+			hold_pop(&hold);
+	}
+	/* Another meaning of all stamps: what was read in this very step as well. */
+	CHECK_EQ(put(&hold, 10, HOLD_UNSETTLED, number), 0);
+	hold_restamp(&hold, 7);
+	CHECK_EQ(hold.unsettled, 0);
+	CHECK_EQ(hold_oldest(&hold)->stamp, 7);
+	CHECK_EQ(put(&hold, 10, HOLD_UNSETTLED, number), 0);
+	hold_clear(&hold);
+	CHECK_EQ(put(&hold, 10, 1, number), 0);
+	CHECK_EQ(hold_oldest(&hold)->stamp, 1);
+	hold_close(&hold);
+}
+
 /* Against a model: random sizes, random fills and drains, many turns of the arena. */
 TEST(random_against_a_model)
 {
@@ -140,6 +176,7 @@ int main(void)
 	RUN(first_in_first_out);
 	RUN(at_the_bound_nothing_is_taken_and_nothing_lost);
 	RUN(a_reservation_that_is_not_used_leaves_no_trace);
+	RUN(what_is_unsettled_gets_its_stamp_with_the_others);
 	RUN(random_against_a_model);
 	return check_report();
 }

@@ -124,6 +124,79 @@ TEST(nothing_leaves_before_its_log_is_acknowledged)
 	CHECK(waits_for_the_standby(""));
 }
 
+/* Input that nobody answers, as fast as it goes. */
+static pid_t flood(int *sink)
+{
+	struct sockaddr_in any = service_address("0.0.0.0"), service = service_address(SERVICE_IP);
+	int from = world_socket(CLIENT, AF_INET, SOCK_DGRAM, 0);
+	*sink = world_socket(BOX_A, AF_INET, SOCK_DGRAM, 0);
+	if (from < 0 || *sink < 0 || bind(*sink, (struct sockaddr *)&any, sizeof any) != 0)
+		return -1;
+	pid_t pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			(void)sendto(from, "", 1, 0, (struct sockaddr *)&service, sizeof service);
+	}
+	close(from);
+	return pid;
+}
+
+TEST(output_is_collected_but_never_waits_for_a_gate_that_has_nothing_else_to_do)
+{
+	int sink = -1;
+	CHECK(start_shipping(""));
+	CHECK(serve());
+	CHECK(answer("one", 0));
+	CHECK(hears("one", WAIT_MS));
+	pid_t pid = flood(&sink);
+	CHECK(pid > 0);
+	int64_t in_frames = field(gate_ask(&a, "stats reset=1"), "in_frames");
+	bool heard = true;
+	for (unsigned i = 0; heard && i < 100; i++)
+		/* Room for what floods in: a checkpoint now and then. */
+		heard = (i % 5 != 0 || checkpoint(true)) && answer("again", i % LANES) && hears("again", WAIT_MS);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	drop(&sink);
+	CHECK(heard);
+	const char *stats = gate_ask(&a, "stats");
+	printf("  100 answers beside %lld other frames: held %lld us at the median, %lld at most, %lld flushes\n",
+	       (long long)(field(stats, "in_frames") - in_frames), (long long)field(stats, "delay_us_p50"),
+	       (long long)field(stats, "delay_us_max"), (long long)field(stats, "ship_flushes"));
+	/* The load is over: the last ones leave like all others. */
+	CHECK(checkpoint(true));
+	CHECK(answer("last", 1));
+	CHECK(hears("last", WAIT_MS));
+	CHECK(mirrored());
+}
+
+TEST(what_was_collected_outlives_its_connection)
+{
+	world_alone = true;
+	CHECK(start_shipping(""));
+	CHECK(serve());
+	CHECK(answer("one", 0));
+	CHECK(hears("one", WAIT_MS));
+	kill(b.pid, SIGSTOP);
+	for (unsigned i = 0; i < 20; i++)
+		CHECK(answer("x", i % LANES));
+	CHECK(gate_reaches(&a, "log_held_frames", 1));
+	gate_kill(&b, SIGKILL);
+	CHECK(answer("y", 0));
+	CHECK(start_mirror(""));
+	char got[32] = "";
+	size_t length = 0;
+	while (length < 21 && readable(client, WAIT_MS)) {
+		ssize_t n = recv(client, got + length, sizeof got - length, 0);
+		CHECK(n > 0);
+		length += (size_t)n;
+	}
+	CHECK_EQ(length, 21);
+	CHECK(memcmp(got, "xxxxxxxxxxxxxxxxxxxxy", 21) == 0);
+	CHECK(mirrored());
+}
+
 TEST(an_acknowledged_log_is_not_enough_without_a_lease)
 {
 	CHECK(start_shipping("--lease-ms 60"));
@@ -436,7 +509,9 @@ TEST(a_cut_link_and_a_killed_standby_are_only_a_stall)
 
 /* ---- random deaths ---- */
 
-#define PIPELINE 3u
+/* With many, answers come while the gate still reads those before them: what is read together gets one stamp. */
+#define PIPELINE_FEW 3u
+#define PIPELINE_MANY 100u
 
 /*
  * Answers requests, each a number. Before answer n a record goes to some lane, so answer n depends on records 1 … n of
@@ -506,6 +581,7 @@ static bool random_death(uint64_t seed)
 		check_random(&random);
 	bool plain = check_random(&random) % 2 == 0, standby_first = check_random(&random) % 2 == 0;
 	world_alone = check_random(&random) % 2 == 0;
+	unsigned pipeline = check_random(&random) % 2 == 0 ? PIPELINE_FEW : PIPELINE_MANY;
 	if (!start_shipping(plain ? "--ship-plain" : ""))
 		return false;
 	fflush(stdout);
@@ -516,7 +592,7 @@ static bool random_death(uint64_t seed)
 		return false;
 	int64_t death = world_ms() + 1 + (int64_t)(check_random(&random) % 120), quiet = 0;
 	for (;;) {
-		while (quiet == 0 && sent < seen + PIPELINE) {
+		while (quiet == 0 && sent < seen + pipeline) {
 			number = sent + 1;
 			if (send(client, &number, sizeof number, MSG_NOSIGNAL) != sizeof number)
 				break;
@@ -584,6 +660,8 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	SCENE(nothing_leaves_before_its_log_is_acknowledged);
+	SCENE(output_is_collected_but_never_waits_for_a_gate_that_has_nothing_else_to_do);
+	SCENE(what_was_collected_outlives_its_connection);
 	SCENE(an_acknowledged_log_is_not_enough_without_a_lease);
 	SCENE(it_asks_before_it_sleeps_unless_told_not_to);
 	SCENE(log_mode_needs_a_stream_and_a_checkpoint_in_it);

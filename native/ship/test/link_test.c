@@ -156,6 +156,7 @@ static void turn(void)
 	uint64_t now = now_ns();
 	sender_tick(&sender, now);
 	sender_ready(&sender, now);
+	sender_flush(&sender, now);
 	proxy_turn();
 	if (receiver.listen_fd >= 0) {
 		struct pollfd one = {.fd = receiver.listen_fd, .events = POLLIN};

@@ -148,7 +148,8 @@ static int locked(const struct lock *lock)
 
 /* The way of nearly all: it is recorded, and the lock is free. False: nothing has been done. */
 #define AT_ONCE(kind, address, prefix, try_name) \
-	(likely(ft_enter() == LOG_MODE_RECORD) && likely(ft_real_functions.try_name(address) == 0) && \
+	(likely(ft_enter() == LOG_MODE_RECORD) && (ft_object_is_wanted(address), true) && \
+	 likely(ft_real_functions.try_name(address) == 0) && \
 	 (likely(acquired(kind, (const void *)(address))) || (ft_real_functions.prefix##_unlock(address), false)))
 
 static int tried(const struct lock *lock)

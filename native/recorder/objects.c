@@ -6,18 +6,25 @@
 
 #include <sys/syscall.h>
 
-enum { PROBES_MAX = 512, FT_BETWEEN_MAX = 64 };
+enum { PROBES_NEAR = 4, PROBES_MAX = 512, FT_BETWEEN_MAX = 64 };
 
-struct ft_slot ft_slots[FT_SLOTS];
+struct ft_slot ft_slots[FT_SLOTS] __attribute__((aligned(4096)));
 struct ft_object ft_objects[LOG_OBJECTS_MAX] __attribute__((aligned(4096)));
 static _Atomic uint32_t last_id;
 static _Atomic uint32_t giving; /* somebody gives the next id, or learns one */
 
+/* Where arrays of locks overlap, what finds no place near its neighbours is spread over the table. */
+static struct ft_slot *slot_at(const void *address, unsigned probe)
+{
+	uint64_t at = probe < PROBES_NEAR ? (uint64_t)(ft_slot_near(address) - ft_slots) :
+	                                    ((uint64_t)address >> 3) * 0x9e3779b97f4a7c15ull >> (64 - FT_SLOT_BITS);
+	return &ft_slots[(at + probe) % FT_SLOTS];
+}
+
 static struct ft_slot *slot_of(const void *address)
 {
-	uint64_t hash = ft_slot_hash(address);
 	for (unsigned probe = 0; probe < PROBES_MAX; probe++) {
-		struct ft_slot *slot = &ft_slots[(hash + probe) % FT_SLOTS];
+		struct ft_slot *slot = slot_at(address, probe);
 		const void *there = atomic_load_explicit(&slot->address, memory_order_acquire);
 		if (there == address)
 			return slot;
@@ -132,9 +139,8 @@ bool ft_object_is(const void *address, uint32_t id)
 
 static struct ft_slot *find(const void *address)
 {
-	uint64_t hash = ft_slot_hash(address);
 	for (unsigned probe = 0; probe < PROBES_MAX; probe++) {
-		struct ft_slot *slot = &ft_slots[(hash + probe) % FT_SLOTS];
+		struct ft_slot *slot = slot_at(address, probe);
 		const void *there = atomic_load_explicit(&slot->address, memory_order_acquire);
 		if (there == NULL || there == address)
 			return there == NULL ? NULL : slot;

@@ -22,10 +22,9 @@ static inline struct ft_slot *ft_slot_near(const void *address)
 	return &ft_slots[(((uint64_t)address >> 5) + offset) % FT_SLOTS];
 }
 
-/* What an acquisition will write to is fetched at once, not one after the other. A guess, on which nothing but time hangs. */
+/* What an acquisition will write to is fetched while the lock itself is. A guess, on which nothing but time hangs. */
 static inline void ft_object_is_wanted(const void *address)
 {
-	__builtin_prefetch(address, 1);
 	__builtin_prefetch(&ft_objects[atomic_load_explicit(&ft_slot_near(address)->id, memory_order_relaxed)], 1);
 }
 

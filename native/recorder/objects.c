@@ -6,19 +6,23 @@
 
 #include <sys/syscall.h>
 
-enum { PROBES_NEAR = 4, PROBES_MAX = 512, FT_BETWEEN_MAX = 64 };
+enum { PROBES_NEAR = 4, FAR_STEP = 40503, PROBES_MAX = 512, FT_BETWEEN_MAX = 64 };
 
 struct ft_slot ft_slots[FT_SLOTS] __attribute__((aligned(4096)));
 struct ft_object ft_objects[LOG_OBJECTS_MAX] __attribute__((aligned(4096)));
 static _Atomic uint32_t last_id;
 static _Atomic uint32_t giving; /* somebody gives the next id, or learns one */
 
-/* Where arrays of locks overlap, what finds no place near its neighbours is spread over the table. */
-static struct ft_slot *slot_at(const void *address, unsigned probe)
+/*
+ * Where arrays of locks overlap, what finds no place near its neighbours is spread over the table, in steps that lead out of a
+ * part that is full: it may be as long as an array.
+ */
+static struct ft_slot *slot_at(const void *address, uint64_t probe)
 {
-	uint64_t at = probe < PROBES_NEAR ? (uint64_t)(ft_slot_near(address) - ft_slots) :
-	                                    ((uint64_t)address >> 3) * 0x9e3779b97f4a7c15ull >> (64 - FT_SLOT_BITS);
-	return &ft_slots[(at + probe) % FT_SLOTS];
+	if (probe < PROBES_NEAR)
+		return &ft_slots[((uint64_t)(ft_slot_near(address) - ft_slots) + probe) % FT_SLOTS];
+	uint64_t hash = ((uint64_t)address >> 2) * 0x9e3779b97f4a7c15ull >> (64 - FT_SLOT_BITS);
+	return &ft_slots[(hash + probe * FAR_STEP) % FT_SLOTS];
 }
 
 static struct ft_slot *slot_of(const void *address)

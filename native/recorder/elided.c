@@ -8,6 +8,9 @@
  * every closed cut a lane's acquisitions beyond its last record are either proven, exactly up to a number, or nothing that
  * has left depends on them.
  *
+ * An AFTER that says the same as one that this lane has already is left out: what it proves is proven. That holds for a
+ * replay from a checkpoint that lies between the two as well, as the owner had come that far when the first was put.
+ *
  * The owner's progress is read before the mode, as everything that a record is computed from: a copy that was restored
  * later would read its own.
  */
@@ -15,10 +18,13 @@
 
 bool ft_put_after(uint32_t owner)
 {
-	if (owner == 0 || owner == ft_me->lane + 1)
+	uint64_t progress;
+	if (!ft_needs_after(ft_me, owner, &progress))
 		return true;
-	uint64_t progress = atomic_load_explicit(&ft_threads[owner - 1].progress, memory_order_acquire);
-	return log_progress_elided(progress) == 0 || ft_put_value(LOG_AFTER, owner - 1, progress);
+	if (!ft_put_value(LOG_AFTER, owner - 1, progress))
+		return false;
+	ft_after_is_put(ft_me, owner, progress);
+	return true;
 }
 
 bool ft_put_after_all(void)

@@ -32,7 +32,7 @@ static inline void publish(struct ft_thread *t, uint64_t bytes)
 	t->ordinal++;
 }
 
-static void fold_crc(struct ft_thread *t)
+static __attribute__((noinline)) void fold_crc(struct ft_thread *t)
 {
 	if (t->crc_from != NULL && t->at > t->crc_from)
 		t->crc = ft_checksum_more(t->crc, t->crc_from, (size_t)(t->at - t->crc_from));
@@ -53,7 +53,7 @@ static void pad(struct ft_thread *t)
 }
 
 /* True if the lane has the bytes; false if the mode is no longer RECORD. */
-static bool make_room(struct ft_thread *t, uint64_t bytes)
+static __attribute__((noinline)) bool make_room(struct ft_thread *t, uint64_t bytes)
 {
 	uint64_t waited = 0;
 	if (t->at != NULL && t->left < bytes && t->left > 0) {
@@ -81,7 +81,7 @@ static bool make_room(struct ft_thread *t, uint64_t bytes)
 	return true;
 }
 
-static void put_check(struct ft_thread *t)
+static __attribute__((noinline)) void put_check(struct ft_thread *t)
 {
 	struct log_check check = {.ticks = ft_ticks()};
 	if (t->left < sizeof check + 8 && !make_room(t, sizeof check + 8))
@@ -100,7 +100,7 @@ static void put_check(struct ft_thread *t)
 	t->checked = t->position;
 }
 
-static bool put_pass(struct ft_thread *t)
+static __attribute__((noinline)) bool put_pass(struct ft_thread *t)
 {
 	uint64_t before = t->solo;
 	t->solo = atomic_load(&ft_solo_begun); /* first: this record has none before it */
@@ -140,26 +140,52 @@ void ft_turn_end(uint32_t object)
 }
 
 /* Only who holds such a lock takes a version of it. */
-static bool is_exclusive(uint8_t kind)
+static inline bool is_exclusive(uint8_t kind)
 {
 	return kind < 32 && (1u << LOG_LOCK | 1u << LOG_WRITE_LOCK | 1u << LOG_WAIT_END) >> kind & 1;
 }
 
 /* The version is taken only when the mode is known, or a restored thread would have taken one that it must wait for. */
-static void take_version(uint32_t turn, uint64_t *word)
+static inline uint32_t take_version(uint32_t turn, bool exclusive)
 {
-	struct log_sync sync;
-	memcpy(&sync, word, 8);
-	sync.version = atomic_fetch_add(&ft_objects[turn].version, 1);
-	memcpy(word, &sync, 8);
+	_Atomic uint32_t *version = &ft_objects[turn].version;
+	if (!exclusive)
+		return atomic_fetch_add(version, 1);
+	uint32_t taken = atomic_load_explicit(version, memory_order_relaxed);
+	atomic_store_explicit(version, taken + 1, memory_order_release);
+	return taken;
 }
 
-bool ft_put(uint8_t kind, uint32_t object, uint64_t *words, uint32_t word_count, uint32_t turn, const struct iovec *payload,
-            int count)
+/* IS_READY: there is room for so many bytes, and the lane knows of all sections. Else what the append returns. */
+enum { IS_READY = 2 };
+static inline int get_ready(struct ft_thread *t, uint64_t bytes)
 {
-	struct ft_thread *t = ft_me;
 	if (unlikely(t->solo != atomic_load_explicit(&ft_solo_begun, memory_order_relaxed)) && !put_pass(t))
 		return false;
+	if (unlikely(t->at == NULL || t->left < bytes) && !make_room(t, bytes))
+		return ft_mode_word() != LOG_MODE_REPLAY;
+	return IS_READY;
+}
+
+static inline bool appended(struct ft_thread *t, uint64_t bytes)
+{
+	publish(t, bytes);
+	ft_progress(t);
+	if (unlikely(t->position - t->checked >= LOG_CHECK_EVERY_BYTES))
+		put_check(t);
+	return true;
+}
+
+static inline struct log_record record_of(struct ft_thread *t, uint8_t kind, uint64_t bytes, uint32_t object)
+{
+	return (struct log_record){.kind = kind, .elided = ft_elided(t), .words = (uint16_t)(bytes / 8), .object = object};
+}
+
+/* Each of those who have it inside of them knows how many words and pieces there are. */
+static inline __attribute__((always_inline)) bool put(uint8_t kind, uint32_t object, uint64_t *words, uint32_t word_count,
+                                                      uint32_t turn, const struct iovec *payload, int count)
+{
+	struct ft_thread *t = ft_me;
 	uint64_t bytes = 8 + word_count * 8, payload_bytes = 0;
 	for (int i = 0; i < count; i++)
 		payload_bytes += payload[i].iov_len;
@@ -168,15 +194,18 @@ bool ft_put(uint8_t kind, uint32_t object, uint64_t *words, uint32_t word_count,
 		ft_lost(LOG_LOSS_RECORD);
 		return true;
 	}
-	if (unlikely(t->at == NULL || t->left < bytes) && !make_room(t, bytes))
-		return ft_mode_word() != LOG_MODE_REPLAY;
-	struct log_record record = {.kind = kind, .elided = ft_elided(t), .words = (uint16_t)(bytes / 8), .object = object};
-	bool shared = turn != FT_NO_TURN && unlikely(!is_exclusive(kind)) && t->holds_turn != turn + 1;
+	int ready = get_ready(t, bytes);
+	if (unlikely(ready != IS_READY))
+		return ready;
+	struct log_record record = record_of(t, kind, bytes, object);
+	bool exclusive = is_exclusive(kind), shared = turn != FT_NO_TURN && !exclusive && t->holds_turn != turn + 1;
 	if (unlikely(shared))
 		ft_turn_begin(turn);
 	enum log_mode mode = ft_mode_word();
-	if (likely(mode == LOG_MODE_RECORD) && turn != FT_NO_TURN)
-		take_version(turn, &words[word_count - 1]);
+	if (likely(mode == LOG_MODE_RECORD) && turn != FT_NO_TURN) {
+		uint32_t version = take_version(turn, exclusive);
+		memcpy(&words[word_count - 1], &version, sizeof version); /* the first half of a log_sync */
+	}
 	if (unlikely(shared))
 		ft_turn_end(turn);
 	if (unlikely(mode != LOG_MODE_RECORD))
@@ -193,18 +222,20 @@ bool ft_put(uint8_t kind, uint32_t object, uint64_t *words, uint32_t word_count,
 			at += payload[i].iov_len;
 		}
 	}
-	publish(t, bytes);
-	ft_progress(t);
-	if (unlikely(t->position - t->checked >= LOG_CHECK_EVERY_BYTES))
-		put_check(t);
-	return true;
+	return appended(t, bytes);
 }
 
-bool ft_put_bare(uint8_t kind, uint32_t object) { return ft_put(kind, object, NULL, 0, FT_NO_TURN, NULL, 0); }
+bool ft_put(uint8_t kind, uint32_t object, uint64_t *words, uint32_t word_count, uint32_t turn, const struct iovec *payload,
+            int count)
+{
+	return put(kind, object, words, word_count, turn, payload, count);
+}
+
+bool ft_put_bare(uint8_t kind, uint32_t object) { return put(kind, object, NULL, 0, FT_NO_TURN, NULL, 0); }
 
 bool ft_put_value(uint8_t kind, uint32_t object, uint64_t value)
 {
-	return ft_put(kind, object, &value, 1, FT_NO_TURN, NULL, 0);
+	return put(kind, object, &value, 1, FT_NO_TURN, NULL, 0);
 }
 
 bool ft_put_sync(uint8_t kind, uint32_t object, uint32_t turn, int32_t result)
@@ -212,7 +243,37 @@ bool ft_put_sync(uint8_t kind, uint32_t object, uint32_t turn, int32_t result)
 	struct log_sync sync = {.version = 0, .result = result};
 	uint64_t word;
 	memcpy(&word, &sync, 8);
-	return ft_put(kind, object, &word, 1, turn, NULL, 0);
+	return put(kind, object, &word, 1, turn, NULL, 0);
+}
+
+/* Both records are published at once: the AFTER comes before what depends on it either way. */
+bool ft_put_lock(uint8_t kind, uint32_t object, uint32_t owner)
+{
+	struct ft_thread *t = ft_me;
+	uint64_t progress, bytes = 16;
+	bool after = ft_needs_after(t, owner, &progress);
+	if (after)
+		bytes += 16;
+	int ready = get_ready(t, bytes);
+	if (unlikely(ready != IS_READY))
+		return ready;
+	struct log_record first = record_of(t, LOG_AFTER, 16, owner - 1), lock = record_of(t, kind, 16, object);
+	enum log_mode mode = ft_mode_word();
+	if (unlikely(mode != LOG_MODE_RECORD))
+		return mode != LOG_MODE_REPLAY;
+	struct log_sync sync = {.version = take_version(object, true)};
+	uint8_t *at = t->at;
+	if (after) {
+		memcpy(at, &first, 8);
+		memcpy(at + 8, &progress, 8);
+		at += 16;
+		lock.elided = 0; /* they are in the first record */
+		t->ordinal++;
+		ft_after_is_put(t, owner, progress);
+	}
+	memcpy(at, &lock, 8);
+	memcpy(at + 8, &sync, 8);
+	return appended(t, bytes);
 }
 
 static uint64_t call_word(long result, int error)
@@ -228,13 +289,14 @@ static uint64_t call_word(long result, int error)
 bool ft_put_callv(uint8_t kind, uint32_t object, long result, int error, const struct iovec *payload, int count)
 {
 	uint64_t word = call_word(result, error);
-	return ft_put(kind, object, &word, 1, FT_NO_TURN, payload, count);
+	return put(kind, object, &word, 1, FT_NO_TURN, payload, count);
 }
 
 bool ft_put_call(uint8_t kind, uint32_t object, long result, int error, const void *payload, size_t bytes)
 {
 	struct iovec vector = {(void *)payload, bytes};
-	return ft_put_callv(kind, object, result, error, &vector, bytes != 0);
+	uint64_t word = call_word(result, error);
+	return put(kind, object, &word, 1, FT_NO_TURN, &vector, 1);
 }
 
 bool ft_put_turnv(uint8_t kind, uint32_t object, long result, int error, uint32_t turn, const struct iovec *payload, int count)

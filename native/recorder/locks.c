@@ -3,36 +3,39 @@
  * version; releases need no record. An acquisition by the last owner is only counted (see `elided`): its order follows from
  * the owner's own.
  */
+#include "recorder/objects.h"
 #include "recorder/real.h"
 
-static void count_elided(struct ft_thread *t)
+/* Shared locks have no owner that excludes others: each acquisition is recorded. */
+static inline bool excludes(uint8_t kind) { return kind == LOG_LOCK || kind == LOG_WRITE_LOCK; }
+
+static __attribute__((noinline)) bool acquired_from(uint8_t kind, uint32_t id)
 {
-	ft_progress_elided(t);
-	if (ft_elided(t) == UINT8_MAX)
-		ft_put_bare(LOG_FLUSH, 0);
+	struct ft_object *object = &ft_objects[id];
+	uint32_t owner = atomic_load_explicit(&object->owner, memory_order_relaxed);
+	if (!(excludes(kind) ? ft_put_lock(kind, id, owner) : ft_put_after(owner) && ft_put_sync(kind, id, id, 0)))
+		return false;
+	atomic_store_explicit(&object->owner, excludes(kind) ? ft_me->lane + 1 : 0, memory_order_relaxed);
+	return true;
 }
 
 /* After a real acquisition. False: restored meanwhile; give it back and take the replay's way. */
-bool ft_acquired(uint8_t kind, const void *address)
+static inline bool acquired(uint8_t kind, const void *address)
 {
 	struct ft_thread *t = ft_me;
 	enum log_mode mode = ft_mode_word();
 	if (unlikely(mode != LOG_MODE_RECORD))
 		return mode != LOG_MODE_REPLAY;
-	uint32_t id = ft_object_of(address);
+	uint32_t id = ft_object_at(address);
 	struct ft_object *object = &ft_objects[id];
-	/* Shared locks have no owner that excludes others: each acquisition is recorded. */
-	bool exclusive = kind == LOG_LOCK || kind == LOG_WRITE_LOCK;
-	if (exclusive && ft_elides && atomic_load_explicit(&object->owner, memory_order_relaxed) == t->lane + 1 &&
-	    t->solo == atomic_load_explicit(&ft_solo_begun, memory_order_relaxed)) {
-		atomic_store_explicit(&object->version, atomic_load_explicit(&object->version, memory_order_relaxed) + 1,
-		                      memory_order_release);
-		count_elided(t);
-		return true;
-	}
-	if (!ft_put_after(atomic_load_explicit(&object->owner, memory_order_relaxed)) || !ft_put_sync(kind, id, id, 0))
-		return false;
-	atomic_store_explicit(&object->owner, exclusive ? t->lane + 1 : 0, memory_order_relaxed);
+	if (!excludes(kind) || !ft_elides || atomic_load_explicit(&object->owner, memory_order_relaxed) != t->lane + 1 ||
+	    t->solo != atomic_load_explicit(&ft_solo_begun, memory_order_relaxed))
+		return acquired_from(kind, id);
+	atomic_store_explicit(&object->version, atomic_load_explicit(&object->version, memory_order_relaxed) + 1,
+	                      memory_order_release);
+	ft_progress_elided(t);
+	if (unlikely(ft_elided(t) == UINT8_MAX))
+		ft_put_bare(LOG_FLUSH, 0);
 	return true;
 }
 
@@ -133,7 +136,7 @@ static int locked(const struct lock *lock)
 				return result;
 			continue;
 		}
-		if (ft_acquired(lock->kind, lock->address)) {
+		if (acquired(lock->kind, lock->address)) {
 			/* A timer's callback that had to wait for a lock goes on alone afterwards. */
 			if (solo && !ft_me->in_solo)
 				ft_solo_after_wait(ft_me, true);
@@ -142,6 +145,12 @@ static int locked(const struct lock *lock)
 		lock->release(lock->address);
 	}
 }
+
+/* The way of nearly all: it is recorded, and the lock is free. False: nothing has been done. */
+#define AT_ONCE(kind, address, prefix, try_name) \
+	(likely(ft_enter() == LOG_MODE_RECORD) && (ft_object_is_wanted(address), true) && \
+	 likely(ft_real_functions.try_name(address) == 0) && \
+	 (likely(acquired(kind, (const void *)(address))) || (ft_real_functions.prefix##_unlock(address), false)))
 
 static int tried(const struct lock *lock)
 {
@@ -160,7 +169,7 @@ static int tried(const struct lock *lock)
 				return result;
 			continue;
 		}
-		if (ft_acquired(lock->kind, lock->address))
+		if (acquired(lock->kind, lock->address))
 			return 0;
 		lock->release(lock->address);
 	}
@@ -171,20 +180,30 @@ static int tried(const struct lock *lock)
 	(struct lock){.kind = (a_kind), .address = (object), .try = (int (*)(void *))REAL(try_name), \
 		.acquire = (int (*)(void *))REAL(acquire_name), .release = (int (*)(void *))REAL(prefix##_unlock)}
 
+static __attribute__((noinline)) int mutex_locked_slowly(pthread_mutex_t *mutex)
+{
+	struct lock lock = LOCK(LOG_LOCK, mutex, pthread_mutex, pthread_mutex_trylock, pthread_mutex_lock);
+	return locked(&lock);
+}
+
 FT_PUBLIC int pthread_mutex_lock(pthread_mutex_t *mutex)
 {
 	if (!IS_RECORDED)
 		return REAL(pthread_mutex_lock)(mutex);
+	return AT_ONCE(LOG_LOCK, mutex, pthread_mutex, pthread_mutex_trylock) ? 0 : mutex_locked_slowly(mutex);
+}
+
+static __attribute__((noinline)) int mutex_tried_slowly(pthread_mutex_t *mutex)
+{
 	struct lock lock = LOCK(LOG_LOCK, mutex, pthread_mutex, pthread_mutex_trylock, pthread_mutex_lock);
-	return locked(&lock);
+	return tried(&lock);
 }
 
 FT_PUBLIC int pthread_mutex_trylock(pthread_mutex_t *mutex)
 {
 	if (!IS_RECORDED)
 		return REAL(pthread_mutex_trylock)(mutex);
-	struct lock lock = LOCK(LOG_LOCK, mutex, pthread_mutex, pthread_mutex_trylock, pthread_mutex_lock);
-	return tried(&lock);
+	return AT_ONCE(LOG_LOCK, mutex, pthread_mutex, pthread_mutex_trylock) ? 0 : mutex_tried_slowly(mutex);
 }
 
 FT_PUBLIC int pthread_mutex_timedlock(pthread_mutex_t *mutex, const struct timespec *until)
@@ -204,7 +223,7 @@ FT_PUBLIC int pthread_mutex_timedlock(pthread_mutex_t *mutex, const struct times
 		ft_real_begin();
 		int result = REAL(pthread_mutex_timedlock)(mutex, until);
 		ft_real_end();
-		if (result == 0 ? ft_acquired(LOG_LOCK, mutex) : ft_put_sync(LOG_TRY_FAILED, 0, FT_NO_TURN, result))
+		if (result == 0 ? acquired(LOG_LOCK, mutex) : ft_put_sync(LOG_TRY_FAILED, 0, FT_NO_TURN, result))
 			return result;
 		if (result == 0)
 			REAL(pthread_mutex_unlock)(mutex);

@@ -11,6 +11,9 @@ TESTS += recorder-connections-test
 recorder-connections-test_SRCS = recorder/test/connections_test.c recorder/connections.c
 recorder-connections-test_LDLIBS = -lpthread
 
+TESTS += recorder-objects-test
+recorder-objects-test_SRCS = recorder/test/objects_test.c recorder/objects.c
+
 FIXTURES += recorder-load recorder-cost
 recorder-cost_SRCS = recorder/test/cost.c
 recorder-cost_LDLIBS = -lpthread

@@ -2,26 +2,33 @@
  * Which object is at an address, and its version. Ids are given in the order of first use; a replay learns them from the
  * records, so that addresses may differ. An address that is initialised again becomes a new object.
  */
-#include "recorder/recorder.h"
+#include "recorder/objects.h"
 
 #include <sys/syscall.h>
 
-enum { SLOTS = 1 << 18, PROBES_MAX = 512, FT_BETWEEN_MAX = 64 };
+enum { PROBES_NEAR = 4, FAR_STEP = 40503, PROBES_MAX = 512, FT_BETWEEN_MAX = 64 };
 
-struct slot {
-	_Atomic(const void *) address;
-	_Atomic uint32_t id; /* 0: none yet */
-};
-static struct slot slots[SLOTS];
+struct ft_slot ft_slots[FT_SLOTS] __attribute__((aligned(4096)));
 struct ft_object ft_objects[LOG_OBJECTS_MAX] __attribute__((aligned(4096)));
 static _Atomic uint32_t last_id;
 static _Atomic uint32_t giving; /* somebody gives the next id, or learns one */
 
-static struct slot *slot_of(const void *address)
+/*
+ * Where arrays of locks overlap, what finds no place near its neighbours is spread over the table, in steps that lead out of a
+ * part that is full: it may be as long as an array.
+ */
+static struct ft_slot *slot_at(const void *address, uint64_t probe)
 {
-	uint64_t hash = ((uint64_t)address >> 3) * 0x9e3779b97f4a7c15ull >> 46;
+	if (probe < PROBES_NEAR)
+		return &ft_slots[((uint64_t)(ft_slot_near(address) - ft_slots) + probe) % FT_SLOTS];
+	uint64_t hash = ((uint64_t)address >> 2) * 0x9e3779b97f4a7c15ull >> (64 - FT_SLOT_BITS);
+	return &ft_slots[(hash + probe * FAR_STEP) % FT_SLOTS];
+}
+
+static struct ft_slot *slot_of(const void *address)
+{
 	for (unsigned probe = 0; probe < PROBES_MAX; probe++) {
-		struct slot *slot = &slots[(hash + probe) % SLOTS];
+		struct ft_slot *slot = slot_at(address, probe);
 		const void *there = atomic_load_explicit(&slot->address, memory_order_acquire);
 		if (there == address)
 			return slot;
@@ -108,7 +115,7 @@ uint32_t ft_object_new(void)
 
 uint32_t ft_object_of(const void *address)
 {
-	struct slot *slot = slot_of(address);
+	struct ft_slot *slot = slot_of(address);
 	if (slot == NULL) {
 		ft_lost(LOG_LOSS_OBJECTS);
 		return FT_OWN_OBJECTS - 1;
@@ -123,7 +130,7 @@ uint32_t ft_object_of(const void *address)
 
 bool ft_object_is(const void *address, uint32_t id)
 {
-	struct slot *slot = slot_of(address);
+	struct ft_slot *slot = slot_of(address);
 	if (slot == NULL || id >= LOG_OBJECTS_MAX)
 		return false;
 	uint32_t there = atomic_load(&slot->id);
@@ -134,11 +141,10 @@ bool ft_object_is(const void *address, uint32_t id)
 	return true;
 }
 
-static struct slot *find(const void *address)
+static struct ft_slot *find(const void *address)
 {
-	uint64_t hash = ((uint64_t)address >> 3) * 0x9e3779b97f4a7c15ull >> 46;
 	for (unsigned probe = 0; probe < PROBES_MAX; probe++) {
-		struct slot *slot = &slots[(hash + probe) % SLOTS];
+		struct ft_slot *slot = slot_at(address, probe);
 		const void *there = atomic_load_explicit(&slot->address, memory_order_acquire);
 		if (there == NULL || there == address)
 			return there == NULL ? NULL : slot;
@@ -148,13 +154,13 @@ static struct slot *find(const void *address)
 
 uint32_t ft_object_known(const void *address)
 {
-	struct slot *slot = find(address);
+	struct ft_slot *slot = find(address);
 	return slot == NULL ? 0 : atomic_load(&slot->id);
 }
 
 void ft_object_forget(const void *address)
 {
-	struct slot *slot = find(address);
+	struct ft_slot *slot = find(address);
 	if (slot != NULL)
 		atomic_store(&slot->id, 0);
 }

@@ -57,6 +57,12 @@ enum ft_activity {
 struct ft_thread;
 typedef bool ft_over(const struct ft_thread *t, uint64_t argument); /* has come what the thread waits for? Asked by others too */
 
+enum { FT_TOLD = 8 };
+struct ft_told {
+	uint32_t owner; /* lane + 1 */
+	uint64_t progress;
+};
+
 struct ft_thread {
 	uint32_t lane;
 	_Atomic uint32_t process; /* the lane of its process's first thread */
@@ -71,6 +77,7 @@ struct ft_thread {
 	uint64_t solo;     /* the last solo section that this lane's log knows of */
 	uint32_t holds_turn; /* object + 1 */
 	bool in_solo;
+	struct ft_told told[FT_TOLD]; /* by AFTERs in this lane, at the other lane's number */
 	/* Replay. */
 	bool peeked;
 	struct log_event next;
@@ -138,7 +145,12 @@ extern _Atomic uint32_t ft_stop_requested; /* somebody wants the other threads t
 extern _Atomic uint64_t ft_solo_begun, ft_solo_done;
 
 /* start.c */
-bool ft_is_outsider(const void *caller); /* code that is not recorded: allocators, the recorder itself, the loader */
+bool ft_is_among_outsiders(const void *caller);
+extern uintptr_t ft_outsiders_from, ft_outsiders_bytes; /* from the first to the end of the last */
+static inline bool ft_is_outsider(const void *caller) /* code that is not recorded: allocators, the recorder itself, the loader */
+{
+	return (uintptr_t)caller - ft_outsiders_from < ft_outsiders_bytes && ft_is_among_outsiders(caller);
+}
 uint64_t ft_now_ns(void);
 uint64_t ft_ticks(void);
 long ft_syscall(long number, ...);
@@ -284,6 +296,8 @@ bool ft_put(uint8_t kind, uint32_t object, uint64_t *words, uint32_t word_count,
 bool ft_put_bare(uint8_t kind, uint32_t object);
 bool ft_put_value(uint8_t kind, uint32_t object, uint64_t value);
 bool ft_put_sync(uint8_t kind, uint32_t object, uint32_t turn, int32_t result);
+/* Of a lock that excludes others, with the AFTER that it needs; `owner`: the last to take it, lane + 1, or 0. */
+bool ft_put_lock(uint8_t kind, uint32_t object, uint32_t owner);
 bool ft_put_call(uint8_t kind, uint32_t object, long result, int error, const void *payload, size_t bytes);
 bool ft_put_callv(uint8_t kind, uint32_t object, long result, int error, const struct iovec *payload, int count);
 /* A call that takes a turn on an object. One that gives something up (close, write to a pipe) is put before it is made. */
@@ -334,6 +348,19 @@ static inline void ft_progress_elided(struct ft_thread *t)
 {
 	atomic_store_explicit(&t->progress, atomic_load_explicit(&t->progress, memory_order_relaxed) + 1, memory_order_release);
 }
+/* Has the lane of `owner` counted what is in no record yet, and in no AFTER here? */
+static inline bool ft_needs_after(const struct ft_thread *t, uint32_t owner, uint64_t *progress)
+{
+	if (owner == 0 || owner == t->lane + 1)
+		return false;
+	*progress = atomic_load_explicit(&ft_threads[owner - 1].progress, memory_order_acquire);
+	const struct ft_told *told = &t->told[owner % FT_TOLD];
+	return log_progress_elided(*progress) != 0 && (told->progress != *progress || told->owner != owner);
+}
+static inline void ft_after_is_put(struct ft_thread *t, uint32_t owner, uint64_t progress)
+{
+	t->told[owner % FT_TOLD] = (struct ft_told){owner, progress};
+}
 bool ft_put_after(uint32_t owner); /* before a record that depends on what lane owner - 1 has only counted. As ft_put() */
 bool ft_put_after_all(void);       /* the same, of all other lanes, while they hold still */
 void ft_want(const struct log_event *after);
@@ -381,9 +408,7 @@ void ft_object_forget(const void *address);
 void ft_objects_are_shared(void);
 void ft_object_is_shared(const void *address); /* by processes, on purpose: then the recording is lost at its first use */
 
-/* locks.c */
 extern bool ft_elides; /* the last owner's acquisitions are only counted: elided.c */
-bool ft_acquired(uint8_t kind, const void *address);
 
 /* descriptors.c */
 enum ft_kind {

@@ -25,6 +25,7 @@ static struct range {
 	uintptr_t from, to;
 } outsiders[OUTSIDERS_MAX];
 static int outsider_count;
+uintptr_t ft_outsiders_from, ft_outsiders_bytes;
 bool ft_elides;
 static bool without_sections;
 static uint64_t stall_ns = STALL_NS_DEFAULT;
@@ -74,6 +75,14 @@ void ft_write_line(const char *format, ...)
 		ft_syscall(SYS_write, 2L, line, (long)((size_t)bytes < sizeof line ? (size_t)bytes : sizeof line - 1));
 }
 
+static void surround(const struct range *range)
+{
+	uintptr_t to = ft_outsiders_from + ft_outsiders_bytes;
+	if (ft_outsiders_bytes == 0 || range->from < ft_outsiders_from)
+		ft_outsiders_from = range->from;
+	ft_outsiders_bytes = (range->to > to ? range->to : to) - ft_outsiders_from;
+}
+
 /* Allocators and the loader take locks at times of their own; what they do is not part of what is replayed. */
 static int find_outsider(struct dl_phdr_info *info, size_t size, void *unused)
 {
@@ -95,12 +104,13 @@ static int find_outsider(struct dl_phdr_info *info, size_t size, void *unused)
 			range.to = to > range.to ? to : range.to;
 		}
 		outsiders[outsider_count++] = range;
+		surround(&range);
 		break;
 	}
 	return 0;
 }
 
-bool ft_is_outsider(const void *caller)
+bool ft_is_among_outsiders(const void *caller)
 {
 	for (int i = 0; i < outsider_count; i++)
 		if ((uintptr_t)caller - outsiders[i].from < outsiders[i].to - outsiders[i].from)

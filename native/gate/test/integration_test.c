@@ -864,7 +864,7 @@ static int open_ear(enum place box)
 TEST(what_came_after_the_restored_checkpoint_comes_again_after_a_takeover)
 {
 	struct sockaddr_in to = address(SERVICE_IP, 7777);
-	CHECK(start_both("--heartbeat-ms 10 --miss-limit 20 --lease-ms 150"));
+	CHECK(start_both("--heartbeat-ms 20 --miss-limit 50 --lease-ms 900"));
 	CHECK_EQ(dress(BOX_A), 0);
 	CHECK_EQ(dress(BOX_B), 0);
 	CHECK(gate_ok(&a, "mode name=hold generation=1 epoch=1"));
@@ -903,16 +903,17 @@ TEST(what_came_after_the_restored_checkpoint_comes_again_after_a_takeover)
 TEST(copies_are_for_the_next_takeover_alone)
 {
 	struct sockaddr_in to = address(SERVICE_IP, 7777);
-	CHECK(start_both("--heartbeat-ms 10 --miss-limit 20 --lease-ms 150"));
+	CHECK(start_both("--heartbeat-ms 20 --miss-limit 50 --lease-ms 900"));
 	CHECK_EQ(dress(BOX_A), 0);
 	CHECK_EQ(dress(BOX_B), 0);
 	CHECK(gate_ok(&a, "mode name=hold generation=1 epoch=1"));
 	CHECK(gate_event(&b, "peer-flags agent=0 app=none lan=1 generation=1 epoch=1 mode=hold", WAIT_MS));
 	int ear = open_ear(BOX_B), mouth = world_socket(CLIENT, AF_INET, SOCK_DGRAM, 0);
 	CHECK_EQ(world_run(CLIENT, "ip neigh replace " SERVICE_IP " lladdr " SERVICE_MAC " dev eth0 nud permanent"), 0);
-	for (int i = 0; i < 5; i++)
+	for (int i = 0; i < 5; i++) {
 		CHECK_EQ(sendto(mouth, "a", 1, 0, (struct sockaddr *)&to, sizeof to), 1);
-	CHECK(gate_reaches(&b, "copies_kept", 5));
+		CHECK(gate_reaches(&b, "copies_kept", i + 1));
+	}
 	gate_kill(&a, SIGKILL);
 	CHECK(gate_event(&b, "peer state=silent", WAIT_MS));
 	/* Nobody says from which checkpoint: it is another service that begins here. */

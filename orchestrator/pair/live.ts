@@ -27,11 +27,7 @@ export async function live(takeover: Takeover): Promise<void> {
 }
 
 /** A gate that did not answer may have opened. It is let go of, and the planner takes it up again, open (restartGate). */
-async function open(
-  pair: Pair,
-  generation: number,
-  inputAfter: number | undefined,
-): Promise<void> {
+async function open(pair: Pair, generation: number, inputAfter: number | undefined): Promise<void> {
   const gate = pair.requireGate();
   try {
     await gate.mode("open", generation, inputAfter);

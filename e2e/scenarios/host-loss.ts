@@ -1,7 +1,8 @@
 /** The primary's host loses its power. */
 
+import { execa } from "execa";
 import type { PairView } from "../../orchestrator/agent/api-types.js";
-import { outageMsAround } from "../clients/latency.js";
+import { monotonicUs, outageMsAround } from "../clients/latency.js";
 import type { Host } from "../runner/hosts.js";
 import {
   type Context,
@@ -201,6 +202,52 @@ export const large = (mode: "checkpoint" | "hybrid"): Scenario => ({
   },
 });
 
+/**
+ * A client that sends nothing again for half a minute: what it had asked when the host was lost is answered all the same, as the
+ * standby's gate has a copy of it. The first answer says that a checkpoint was just committed, so that the second waits for the next one.
+ */
+const patientClient: Scenario = {
+  name: "host-loss/patient-client",
+  quick: true,
+  boundMs: 120_000,
+  run: async (context) => {
+    const policy = { epoch: { intervalMs: 1_000, idleIntervalMs: 1_000 } };
+    const { service, primary, standby } = await context.pool.get("redis", policy);
+    const route = [`${service.address}/32`, "dev", "lan0"];
+    const added = ["ip", "route", "replace", ...route, "rto_min", "30s"];
+    const { exitCode, stderr } = await context.hosts.exec("client", added);
+    expectThat(exitCode === 0, `the client's route: ${stderr}`);
+    try {
+      const [program = "", ...enter] = context.hosts.enterClient;
+      const script = `exec 3<>/dev/tcp/${service.address}/${service.spec.port}
+        ask() { printf 'INCR patient\\r\\n' >&3; }
+        ask; read -r -t 20 first <&3; ask; echo "asked $first"; read -r -t 25 second <&3; echo "answered $second"`;
+      const client = execa(program, [...enter, "bash", "-c", script], { timeout: 60_000 });
+      await said(client.stdout, "asked :1");
+      const killedUs = await context.hosts.kill(primary);
+      await service.untilTakenOver(standby, 20_000);
+      const { stdout } = await client;
+      const answeredMs = (monotonicUs() - killedUs) / 1000;
+      expectThat(/^answered :2/m.test(stdout), `the client has only heard ${stdout}`);
+      context.note(`answered within ${Math.round(answeredMs)} ms`);
+    } finally {
+      await context.hosts.exec("client", ["ip", "route", "del", ...route]);
+    }
+  },
+};
+
+/** Resolves when that line begins to appear. */
+function said(stream: NodeJS.ReadableStream, what: string): Promise<void> {
+  let text = "";
+  return new Promise((resolve, reject) => {
+    stream.on("data", (chunk: Buffer | string) => {
+      text += chunk;
+      if (text.includes(what)) resolve();
+    });
+    stream.on("end", () => reject(new Error(`the client has only said ${text}`)));
+  });
+}
+
 const largeValue = "string.rep(redis.sha1hex(i), 26214)";
 const writeKeys = `for i = tonumber(ARGV[1]), tonumber(ARGV[2]) do redis.call('SET', 'large:' .. i, ${largeValue}) end`;
 const wrongKeys = `local n = 0 for i = tonumber(ARGV[1]), tonumber(ARGV[2]) do if redis.call('GET', 'large:' .. i) ~= ${largeValue} then n = n + 1 end end return n`;
@@ -210,6 +257,7 @@ export const hostLossScenarios: Scenario[] = [
   backAndForth(2, true),
   backAndForth(10, false),
   rightAfterProtect,
+  patientClient,
   packed("lz4"),
   packed("zstd"),
   large("checkpoint"),

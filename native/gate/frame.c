@@ -26,6 +26,15 @@ bool frame_passes_under_lease(const unsigned char *frame, size_t length)
 	return ip[0] >> 4 == 4 && ip[9] == IPPROTO_ICMP;
 }
 
+bool frame_is_ip_to(const unsigned char *frame, size_t length, const unsigned char mac[MAC_BYTES])
+{
+	const unsigned char *header = ethernet(frame, length);
+	if (header == NULL || memcmp(header, mac, MAC_BYTES) != 0)
+		return false;
+	unsigned type = (unsigned)header[12] << 8 | header[13];
+	return type == ETHERTYPE_IP || type == ETHERTYPE_IPV6;
+}
+
 bool frame_is_for(const unsigned char *frame, size_t length, const unsigned char mac[MAC_BYTES])
 {
 	const unsigned char *header = ethernet(frame, length);

@@ -13,6 +13,8 @@
 
 /* ARP and ICMP over IPv4: pass under a fresh lease. Everything else, and everything odd, is output. */
 bool frame_passes_under_lease(const unsigned char *frame, size_t length);
+/* IPv4 or IPv6, meant for `mac` alone. */
+bool frame_is_ip_to(const unsigned char *frame, size_t length, const unsigned char mac[MAC_BYTES]);
 /* Meant for `mac`, or for everybody. */
 bool frame_is_for(const unsigned char *frame, size_t length, const unsigned char mac[MAC_BYTES]);
 

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "gate/control.h"
+#include "gate/copying.h"
 #include "gate/histogram.h"
 #include "gate/hold.h"
 #include "gate/links.h"
@@ -94,6 +95,7 @@ struct gate {
 	struct histogram delay;
 	uint64_t held_bytes_peak;
 	struct ship ship;
+	struct copying copying;
 	struct spin spin;
 	enum spin_hope hope; /* of the turn that begins */
 
@@ -131,7 +133,8 @@ bool ingress_has_room(struct gate *gate);
 /* Whether frames go to the container now. */
 bool ingress_flows(const struct gate *gate);
 
-/* state.c: modes, epochs, the fence. Results are 0, or a failure code for the reply. */
+/* state.c: modes, epochs, the fence. Results are 0, or a failure code for the reply. `epoch`: in mode hold the next one, in mode open after
+ * a takeover the one that was restored (0: copies of input are of no use). */
 const char *gate_set_mode(struct gate *gate, enum mode mode, uint64_t generation, uint64_t epoch,
 			  struct released *released, uint64_t *discarded);
 const char *gate_mark(struct gate *gate, uint64_t epoch, uint64_t connection, bool *drained);

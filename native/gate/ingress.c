@@ -52,9 +52,11 @@ void ingress_read(struct gate *gate, unsigned frames_max)
 			continue;
 		gate->count.in_frames++;
 		gate->count.in_bytes += (size_t)length - VIRTIO_HEADER_BYTES;
+		copying_note(gate, room, (size_t)length);
 		hold_commit(&gate->queued, (size_t)length, 0, now_ns);
 	}
 	ingress_deliver(gate);
+	copying_flush(gate);
 }
 
 /* False: the container takes nothing now. */
@@ -81,9 +83,23 @@ static bool write_container(struct gate *gate, const struct hold_frame *frame)
 	}
 }
 
+/* What the old primary's container met after the checkpoint: older than anything that is queued here. */
+static void deliver_copies(struct gate *gate)
+{
+	struct hold *kept = &gate->copying.keeper.kept;
+	const struct hold_frame *frame;
+	while (gate->mode == MODE_OPEN && gate->container.fd >= 0 && !gate->container_sink.blocked && (frame = hold_oldest(kept)) != NULL) {
+		if (!write_container(gate, frame))
+			return;
+		hold_pop(kept);
+		beat_amid(gate, kept->frames);
+	}
+}
+
 void ingress_deliver(struct gate *gate)
 {
 	const struct hold_frame *frame;
+	deliver_copies(gate);
 	while (ingress_flows(gate) && !gate->container_sink.blocked && (frame = hold_oldest(&gate->queued)) != NULL) {
 		INVARIANT(!gate->marked);
 		/* What the standby could not be told of must not reach the container. */

@@ -146,6 +146,8 @@ static int start(struct gate *gate)
 		return fail_step("heartbeat", "heartbeat socket", "bind");
 	if (gate->beat_fd >= 0 && watch(gate, gate->beat_fd, WAKE_BEAT, EPOLLIN) != 0)
 		return fail_step("heartbeat", "heartbeat socket", "epoll");
+	if (copying_open(gate) != 0)
+		return fail_step("heartbeat", "socket for copies of input", "bind");
 	if (ship_open(gate, &step) != 0)
 		return fail("ship", step, 0);
 	if (uplink_open(gate) != 0 || watch(gate, gate->links_fd, WAKE_LINKS, EPOLLIN) != 0)
@@ -329,6 +331,7 @@ static void stop(struct gate *gate)
 	if (gate->beat_fd >= 0)
 		close(gate->beat_fd);
 	ship_close(gate);
+	copying_close(gate);
 	control_close(&gate->control, gate->options->control);
 }
 

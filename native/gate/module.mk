@@ -4,6 +4,7 @@ GATE_CORE_SRCS := gate/hold.c gate/siphash.c gate/histogram.c gate/frame.c gate/
 PROGRAMS += ftgate
 ftgate_SRCS = gate/main.c gate/options.c gate/control.c gate/verbs.c gate/stats.c gate/events.c gate/state.c \
 	gate/egress.c gate/ingress.c gate/container.c gate/beat.c gate/uplink.c gate/tap.c gate/links.c gate/ship.c \
+	gate/copying.c gate/copies.c gate/seal.c \
 	$(GATE_CORE_SRCS) $(LINE_SRCS) $(FAULT_SRCS) $(SHIP_SRCS) log/file.c log/stored.c $(CRC_SRCS)
 ftgate_LDLIBS = $(SHIP_LDLIBS)
 
@@ -15,6 +16,10 @@ gate-heartbeat-test_SRCS = gate/test/heartbeat_test.c gate/heartbeat.c gate/siph
 
 TESTS += gate-frame-test
 gate-frame-test_SRCS = gate/test/frame_test.c gate/frame.c gate/histogram.c gate/options.c $(LINE_SRCS)
+
+TESTS += gate-copies-test
+gate-copies-test_SRCS = gate/test/copies_test.c gate/copies.c gate/seal.c gate/hold.c
+gate-copies-test_LDLIBS = -lcrypto
 
 TESTS += gate-spin-test
 gate-spin-test_SRCS = gate/test/spin_test.c gate/spin.c

@@ -89,6 +89,9 @@ const char *gate_set_mode(struct gate *gate, enum mode mode, uint64_t generation
 	enum mode before = gate->mode;
 	gate->generation = generation;
 	gate->mode = mode;
+	/* Copies are for the takeover that comes, and for no other. */
+	if (mode != before && mode != MODE_TAKEOVER && !(before == MODE_TAKEOVER && mode == MODE_OPEN && epoch != 0))
+		copying_forget(gate);
 	switch (mode) {
 	case MODE_CLOSED:
 		*discarded = discard_all(gate);
@@ -108,6 +111,8 @@ const char *gate_set_mode(struct gate *gate, enum mode mode, uint64_t generation
 		break;
 	case MODE_OPEN:
 		gate->marked = false;
+		if (before == MODE_TAKEOVER && epoch != 0)
+			copying_use(gate, epoch);
 		/* What was queued for the container first: it is older than anything the container will say to it. */
 		ingress_deliver(gate);
 		*released = egress_release(gate);

@@ -82,6 +82,10 @@ static void other_side(const struct gate *gate, struct line_writer *reply)
 	line_u64(reply, "beats_accepted", gate->count.beats_accepted);
 	line_u64(reply, "beats_refused", gate->count.beats_refused);
 	line_u64(reply, "beat_send_errors", gate->count.beat_send_errors);
+	line_u64(reply, "copies_sent", gate->copying.sent_frames);
+	line_u64(reply, "copies_omitted", gate->copying.omitted_frames + gate->copying.keeper.omitted);
+	line_u64(reply, "copies_kept", gate->copying.keeper.kept.frames);
+	line_u64(reply, "copies_used", gate->copying.used_frames);
 }
 
 static void shipping(const struct gate *gate, struct line_writer *reply)

@@ -13,7 +13,8 @@ import type { Takeover } from "./takeover.js";
 /** @throws only if the gate itself said no: then it is not open */
 export async function live(takeover: Takeover): Promise<void> {
   const { pair, generation, epoch } = takeover;
-  await open(pair, generation);
+  // Copies of input that came after that epoch go in first. In mode hybrid the log has told of what it needs.
+  await open(pair, generation, isHybrid(pair) ? undefined : epoch);
   pair.setApplication("running");
   pair.watchExit(pair.app!);
   const { lastEpoch } = pair.record;
@@ -26,10 +27,10 @@ export async function live(takeover: Takeover): Promise<void> {
 }
 
 /** A gate that did not answer may have opened. It is let go of, and the planner takes it up again, open (restartGate). */
-async function open(pair: Pair, generation: number): Promise<void> {
+async function open(pair: Pair, generation: number, inputAfter: number | undefined): Promise<void> {
   const gate = pair.requireGate();
   try {
-    await gate.mode("open", generation);
+    await gate.mode("open", generation, inputAfter);
   } catch (error) {
     const { code, message } = asFtError(error, pair.record.name);
     if (code === "CONTROL_FAILED") throw error;

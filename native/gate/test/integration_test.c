@@ -861,6 +861,92 @@ TEST(a_subscriber_that_does_not_read_is_cut_off_and_nobody_waits)
 	close(lazy);
 }
 
+/* ---- copies of input ---- */
+
+/* What the box has heard, in order: a letter a datagram. */
+static const char *heard(int ear, int wait_ms)
+{
+	static char letters[64];
+	size_t count = 0;
+	while (count < sizeof letters - 1 && readable(ear, wait_ms) && recv(ear, letters + count, 1, MSG_DONTWAIT) == 1)
+		count++;
+	letters[count] = 0;
+	return letters;
+}
+
+static int open_ear(enum place box)
+{
+	struct sockaddr_in any = address("0.0.0.0", 7777);
+	int ear = world_socket(box, AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+	return bind(ear, (struct sockaddr *)&any, sizeof any) == 0 ? ear : -1;
+}
+
+TEST(what_came_after_the_restored_checkpoint_comes_again_after_a_takeover)
+{
+	struct sockaddr_in to = address(SERVICE_IP, 7777);
+	CHECK(start_both("--heartbeat-ms 20 --miss-limit 50 --lease-ms 900"));
+	CHECK_EQ(dress(BOX_A), 0);
+	CHECK_EQ(dress(BOX_B), 0);
+	CHECK(gate_ok(&a, "mode name=hold generation=1 epoch=1"));
+	CHECK(gate_ok(&a, "garp ip=" SERVICE_IP)); /* the LAN may have learnt another place from the scene before */
+	CHECK(gate_event(&b, "peer-flags agent=0 app=none lan=1 generation=1 epoch=1 mode=hold", WAIT_MS));
+	int ear_a = open_ear(BOX_A), ear_b = open_ear(BOX_B), mouth = world_socket(CLIENT, AF_INET, SOCK_DGRAM, 0);
+	CHECK(ear_a >= 0 && ear_b >= 0);
+	CHECK_EQ(world_run(CLIENT, "ip neigh replace " SERVICE_IP " lladdr " SERVICE_MAC " dev eth0 nud permanent"), 0);
+	/* Of the first epoch; of the second, while the container stands and after that. */
+	CHECK_EQ(sendto(mouth, "a", 1, 0, (struct sockaddr *)&to, sizeof to), 1);
+	CHECK_STR(heard(ear_a, QUIET_MS), "a");
+	CHECK(gate_reaches(&b, "copies_kept", 1));
+	CHECK(gate_ok(&a, "mark epoch=1"));
+	CHECK_EQ(sendto(mouth, "b", 1, 0, (struct sockaddr *)&to, sizeof to), 1);
+	CHECK(gate_reaches(&a, "queued_frames", 1));
+	CHECK(gate_ok(&a, "thaw"));
+	CHECK(gate_ok(&a, "commit epoch=1"));
+	CHECK_EQ(sendto(mouth, "c", 1, 0, (struct sockaddr *)&to, sizeof to), 1);
+	CHECK_STR(heard(ear_a, QUIET_MS), "bc");
+	CHECK(gate_reaches(&a, "copies_sent", 3));
+	CHECK_EQ(field(gate_ask(&b, "stats"), "copies_kept"), 2); /* the first is in the checkpoint */
+	gate_kill(&a, SIGKILL);
+	CHECK(gate_event(&b, "peer state=silent", WAIT_MS));
+	CHECK(gate_ok(&b, "mode name=takeover generation=2"));
+	CHECK(gate_ok(&b, "garp ip=" SERVICE_IP));
+	CHECK_EQ(sendto(mouth, "d", 1, 0, (struct sockaddr *)&to, sizeof to), 1);
+	CHECK(gate_reaches(&b, "queued_frames", 1));
+	CHECK_STR(heard(ear_b, QUIET_MS), "");
+	CHECK(gate_ok(&b, "mode name=open generation=2 epoch=1"));
+	CHECK_STR(heard(ear_b, QUIET_MS), "bcd");
+	CHECK_EQ(field(gate_ask(&b, "stats"), "copies_used"), 2);
+	close(ear_a);
+	close(ear_b);
+	close(mouth);
+}
+
+TEST(copies_are_for_the_next_takeover_alone)
+{
+	struct sockaddr_in to = address(SERVICE_IP, 7777);
+	CHECK(start_both("--heartbeat-ms 20 --miss-limit 50 --lease-ms 900"));
+	CHECK_EQ(dress(BOX_A), 0);
+	CHECK_EQ(dress(BOX_B), 0);
+	CHECK(gate_ok(&a, "mode name=hold generation=1 epoch=1"));
+	CHECK(gate_ok(&a, "garp ip=" SERVICE_IP)); /* the LAN may have learnt another place from the scene before */
+	CHECK(gate_event(&b, "peer-flags agent=0 app=none lan=1 generation=1 epoch=1 mode=hold", WAIT_MS));
+	int ear = open_ear(BOX_B), mouth = world_socket(CLIENT, AF_INET, SOCK_DGRAM, 0);
+	CHECK_EQ(world_run(CLIENT, "ip neigh replace " SERVICE_IP " lladdr " SERVICE_MAC " dev eth0 nud permanent"), 0);
+	for (int i = 0; i < 5; i++) {
+		CHECK_EQ(sendto(mouth, "a", 1, 0, (struct sockaddr *)&to, sizeof to), 1);
+		CHECK(gate_reaches(&b, "copies_kept", i + 1));
+	}
+	gate_kill(&a, SIGKILL);
+	CHECK(gate_event(&b, "peer state=silent", WAIT_MS));
+	/* Nobody says from which checkpoint: it is another service that begins here. */
+	CHECK(gate_ok(&b, "mode name=takeover generation=2"));
+	CHECK(gate_ok(&b, "mode name=open generation=2"));
+	CHECK_STR(heard(ear, QUIET_MS), "");
+	CHECK_EQ(field(gate_ask(&b, "stats"), "copies_kept"), 0);
+	close(ear);
+	close(mouth);
+}
+
 /* ---- life and death ---- */
 
 TEST(the_container_may_be_replaced)
@@ -957,6 +1043,8 @@ int main(void)
 	SCENE(a_restarted_peer_is_taken_up_again);
 	SCENE(hostile_bytes_on_both_doors_change_nothing);
 	SCENE(a_subscriber_that_does_not_read_is_cut_off_and_nobody_waits);
+	SCENE(what_came_after_the_restored_checkpoint_comes_again_after_a_takeover);
+	SCENE(copies_are_for_the_next_takeover_alone);
 	SCENE(the_container_may_be_replaced);
 	SCENE(a_second_gate_and_a_missing_bridge_are_refused);
 	SCENE(quit_removes_the_interfaces_and_a_signal_leaves_them);

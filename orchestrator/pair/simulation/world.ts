@@ -144,7 +144,7 @@ class SimGate implements GateControl {
     const held = this.held.splice(0);
     this.current = mode;
     this.generation = generation;
-    if (epoch !== undefined) this.epoch = epoch;
+    if (mode === "hold" && epoch !== undefined) this.epoch = epoch;
     if (mode === "hold") this.held = held;
     if (mode === "open") for (const frame of held) this.output(frame.value, frame.from);
   }

@@ -26,15 +26,17 @@ static int find_checkpoint(struct feed *feed, uint8_t *payload, uint64_t epoch)
 	bool leads = false;
 	uint64_t at = feed->frames.now.tail;
 	int64_t size;
+	feed->before = at;
 	while ((size = frames_read(&feed->frames, at, &entry, payload, SHIP_PAYLOAD_BYTES_MAX)) > 0) {
 		at += (uint64_t)size;
 		if (entry.kind == SHIP_CHECKPOINT && entry.position == epoch) {
 			leads = true;
 			feed->gap = false;
 			feed->from = at;
-			feed->count = feed->bytes = 0;
 		} else if (entry.kind == SHIP_GAP) {
 			feed->gap = true;
+			if (!leads)
+				feed->before = at;
 		}
 		feed->count++;
 		feed->bytes += entry.length;
@@ -83,15 +85,16 @@ uint64_t feed_begins_ns(const struct feed *feed)
 	}
 }
 
-int feed_frames(struct feed *feed, struct tracker *tracker)
+/* `to`: a place in the ring, or UINT64_MAX for its end. */
+static int feed_range(const struct feed *feed, struct tracker *tracker, uint64_t from, uint64_t to)
 {
 	struct ship_entry entry;
 	uint8_t *payload = malloc(SHIP_PAYLOAD_BYTES_MAX);
-	int64_t size = -1;
+	int64_t size = 0;
 	if (payload == NULL)
 		return -1;
-	for (uint64_t at = feed->from;
-	     (size = frames_read(&feed->frames, at, &entry, payload, SHIP_PAYLOAD_BYTES_MAX)) > 0; at += (uint64_t)size) {
+	for (uint64_t at = from;
+	     at < to && (size = frames_read(&feed->frames, at, &entry, payload, SHIP_PAYLOAD_BYTES_MAX)) > 0; at += (uint64_t)size) {
 		if ((entry.kind != SHIP_INGRESS && entry.kind != SHIP_EGRESS) || entry.length <= VIRTIO_HEADER_BYTES)
 			continue;
 		bool looked_at = (payload[0] & (VIRTIO_NEEDS_CHECKSUM | VIRTIO_DATA_VALID)) != 0;
@@ -100,9 +103,19 @@ int feed_frames(struct feed *feed, struct tracker *tracker)
 			      entry.length - VIRTIO_HEADER_BYTES, input && !looked_at, to_monotonic(entry.position));
 	}
 	free(payload);
-	feed->fed = true;
 	errno = EBADMSG;
 	return size < 0 ? -1 : 0;
+}
+
+int feed_handshakes(struct feed *feed, struct tracker *tracker)
+{
+	return feed_range(feed, tracker, feed->before, feed->from);
+}
+
+int feed_frames(struct feed *feed, struct tracker *tracker)
+{
+	feed->fed = true;
+	return feed_range(feed, tracker, feed->from, UINT64_MAX);
 }
 
 void feed_close(struct feed *feed)

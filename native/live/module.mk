@@ -15,7 +15,8 @@ live-failover-test_SRCS = live/test/failover_test.c live/test/service.c live/tes
 live-failover-test_LDLIBS = -lpthread
 
 TESTS += live-test
-live-test_SRCS = live/test/live_test.c live/plan.c live/message.c $(LIVE_TRACKER_SRCS) $(CRC_SRCS)
+live-test_SRCS = live/test/live_test.c live/plan.c live/message.c live/feed.c ship/frames.c ship/format.c ship/room.c \
+	$(LIVE_TRACKER_SRCS) $(CRC_SRCS)
 
 FIXTURES += ftlive-sanitized
 ftlive-sanitized_SANITIZE := yes

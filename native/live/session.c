@@ -111,8 +111,9 @@ static void adopt(struct broker *broker, const struct session *session, uint64_t
 {
 	for (uint32_t i = 0; i < session->claims; i++) {
 		const struct claim *claim = &session->claim[i];
+		const struct connection *known = tracker_find(broker->tracker, &claim->tuple);
 		if (claim->error == 0 && claim->view.since_checkpoint && claim->old.connected &&
-		    tracker_find(broker->tracker, &claim->tuple) == NULL)
+		    (known == NULL || !known->adopted))
 			(void)tracker_adopt(broker->tracker, &claim->old, begins_ns);
 	}
 }
@@ -122,6 +123,8 @@ int session_feed(struct broker *broker, const struct session *sessions, unsigned
 	if (broker->feed == NULL || broker->feed->fed)
 		return 0;
 	uint64_t begins_ns = feed_begins_ns(broker->feed);
+	if (feed_handshakes(broker->feed, broker->tracker) != 0)
+		return -1;
 	for (unsigned i = 0; i < count; i++)
 		adopt(broker, &sessions[i], begins_ns);
 	return feed_frames(broker->feed, broker->tracker);

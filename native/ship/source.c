@@ -12,6 +12,8 @@ _Static_assert(sizeof(struct log_header) <= SHIP_LOG_HEADER_BYTES + sizeof(struc
 #define EGRESS_ENTRY_BYTES (sizeof(struct ship_entry) + SHIP_EGRESS_BYTES_MAX)
 /* Room that frames from outside leave to those of the container, here and at the standby. */
 #define INGRESS_RESERVE_BYTES 65536u
+/* Of the standby's room for frames: so much may be of before the last checkpoint. */
+enum { FRAMES_KEPT_PART = 4 };
 
 int source_open(struct source *source, const char *path, uint64_t generation, uint64_t frames_bytes)
 {
@@ -251,6 +253,24 @@ static uint64_t surely_needless(uint64_t head)
 	return head > margin ? (head - margin) / LOG_SEGMENT_BYTES * LOG_SEGMENT_BYTES : 0;
 }
 
+/*
+ * The frames of one epoch more are kept, as long as they are few: a connection whose handshake was before the checkpoint, and that was
+ * accepted after it, is in neither the checkpoint nor the frames behind it (live/feed.h).
+ */
+static void trim_frames(struct source *source, const struct source_mark *mark)
+{
+	uint64_t before = source->frames_base + mark->frames_put - source->frames_trimmed;
+	bool few = before <= source->frames_room / FRAMES_KEPT_PART;
+	uint64_t epoch = few ? source->kept.epoch : mark->epoch;
+	if (epoch != 0) {
+		ship_put(&source->queue, SHIP_TRIM_FRAMES, 0, 0, epoch);
+		source->frames_trimmed = few ? source->kept.frames_put : mark->frames_put;
+		source->frames_base = 0;
+	}
+	source->kept.epoch = mark->epoch;
+	source->kept.frames_put = mark->frames_put;
+}
+
 const char *source_trim(struct source *source, uint64_t epoch, bool lanes)
 {
 	unsigned at = 0;
@@ -262,9 +282,7 @@ const char *source_trim(struct source *source, uint64_t epoch, bool lanes)
 		return "log-full";
 	for (uint32_t lane = 0; lanes && lane < source->log.lane_count; lane++)
 		(void)source_trim_lane(source, lane, surely_needless(source->marks[at].head[lane]));
-	ship_put(&source->queue, SHIP_TRIM_FRAMES, 0, 0, epoch);
-	source->frames_trimmed = source->marks[at].frames_put;
-	source->frames_base = 0;
+	trim_frames(source, &source->marks[at]);
 	source->mark_count -= at + 1;
 	memmove(source->marks, source->marks + at + 1, source->mark_count * sizeof *source->marks);
 	return NULL;

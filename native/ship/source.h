@@ -41,6 +41,7 @@ struct source {
 	bool frames_base_known;
 	uint64_t frames_base; /* what the standby kept from streams before, and this one has not trimmed */
 	uint64_t frames_room; /* at the standby; 0: not known yet */
+	struct { uint64_t epoch, frames_put; } kept; /* the checkpoint before the last one that was trimmed to; epoch 0: none */
 	struct source_mark marks[SOURCE_MARKS];
 	unsigned mark_count;
 	bool moved; /* the last cut found something new */

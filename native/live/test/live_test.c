@@ -9,6 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "gate/frame.h"
+#include "live/feed.h"
 #include "live/message.h"
 #include "test/check.h"
 
@@ -555,6 +557,73 @@ TEST(messages_carry_a_descriptor_and_refuse_what_is_none)
 	close(pair[1]);
 }
 
+/* ---- from the frames file */
+
+static bool keep(struct frames *frames, enum ship_kind kind, uint64_t position, const struct made *made)
+{
+	static uint8_t bytes[sizeof(struct ship_entry) + VIRTIO_HEADER_BYTES + 2048];
+	struct ship_entry entry = { .kind = kind, .position = position };
+	memset(bytes, 0, sizeof bytes);
+	if (made != NULL) {
+		size_t length = make_frame(made);
+		memcpy(bytes + sizeof entry + VIRTIO_HEADER_BYTES, frame, length);
+		entry.length = (uint32_t)(VIRTIO_HEADER_BYTES + length);
+	}
+	ship_entry_seal(&entry, bytes + sizeof entry);
+	memcpy(bytes, &entry, sizeof entry);
+	return frames_append(frames, bytes, ship_entry_size(entry.length)) == 0;
+}
+
+static bool keep_handshake(struct frames *frames)
+{
+	const struct made syn = { .sequence = REMOTE_ISN, .flags = SEGMENT_SYN, .window = 64240, .tsval = 499 };
+	const struct made answer = { .output = true, .sequence = LOCAL_ISN, .acknowledged = REMOTE_ISN + 1,
+		.flags = SEGMENT_SYN | SEGMENT_ACK, .window = 65160, .tsval = 9000, .tsecr = 499 };
+	return keep(frames, SHIP_INGRESS, 0, &syn) && keep(frames, SHIP_EGRESS, 0, &answer);
+}
+
+static bool keep_input(struct frames *frames, uint32_t offset, const char *payload)
+{
+	const struct made made = { .sequence = REMOTE_ISN + 1 + offset, .acknowledged = LOCAL_ISN + 1, .flags = SEGMENT_ACK, .window = 100,
+		.tsval = 500, .tsecr = 9000, .payload = payload, .bytes = strlen(payload) };
+	return keep(frames, SHIP_INGRESS, 0, &made);
+}
+
+/* As session_feed() does for connections of which no socket was restored. */
+static bool feeds(const char *path, uint64_t epoch)
+{
+	struct feed one;
+	tracker_close(&tracker);
+	if (feed_open(&one, path, epoch) != 0)
+		return false;
+	bool well = feed_make_tracker(&one, &tracker, 0) == 0 && feed_handshakes(&one, &tracker) == 0 && feed_frames(&one, &tracker) == 0;
+	feed_close(&one);
+	return well;
+}
+
+TEST(a_handshake_that_spans_the_checkpoint_is_known)
+{
+	char directory[] = "/tmp/ft-live-XXXXXX", path[64];
+	struct frames frames;
+	CHECK(mkdtemp(directory) != NULL);
+	snprintf(path, sizeof path, "%s/frames", directory);
+	CHECK_EQ(frames_open(&frames, path, FRAMES_RING_BYTES_MIN), 0);
+	CHECK(keep(&frames, SHIP_GAP, 0, NULL) && keep_handshake(&frames) && keep_input(&frames, 0, "set "));
+	CHECK(keep(&frames, SHIP_CHECKPOINT, 7, NULL) && keep_input(&frames, 4, "k 1"));
+	frames_commit(&frames);
+	CHECK(feeds(path, 7));
+	struct connection *c = the_connection();
+	CHECK(c != NULL && c->opened && c->opened_by_remote && !c->adopted);
+	CHECK(c != NULL && c->stage == STAGE_ESTABLISHED && has(c, "set k 1"));
+	/* Of before a gap nothing leads to the checkpoint. */
+	CHECK(keep(&frames, SHIP_GAP, 0, NULL) && keep(&frames, SHIP_CHECKPOINT, 8, NULL) && keep_input(&frames, 7, "more"));
+	frames_commit(&frames);
+	CHECK(feeds(path, 8) && the_connection() == NULL);
+	frames_close(&frames);
+	unlink(path);
+	rmdir(directory);
+}
+
 int main(void)
 {
 	RUN(a_handshake_says_what_was_agreed_on);
@@ -577,6 +646,7 @@ int main(void)
 	RUN(hostile_frames_do_no_harm);
 	RUN(a_stream_never_loses_or_changes_a_byte);
 	RUN(messages_carry_a_descriptor_and_refuse_what_is_none);
+	RUN(a_handshake_that_spans_the_checkpoint_is_known);
 	plan_free(&plan);
 	tracker_close(&tracker);
 	return check_report();

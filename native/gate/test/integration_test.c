@@ -2,6 +2,7 @@
  * The gate's promises on real interfaces with the kernel's own TCP. "Nothing arrives" is watched on the client's
  * end of the wire for QUIET_MS; everything else waits for what must come.
  */
+#include <linux/if_ether.h>
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -477,9 +478,9 @@ TEST(a_takeover_that_is_begun_again_forgets_what_was_said)
 	sniffer_count(sniffer, QUIET_MS);
 	CHECK(gate_ok(&a, "mode name=takeover generation=2"));
 	CHECK(gate_ok(&a, "mode name=open generation=2"));
-	CHECK_EQ(sniffer_count(sniffer, QUIET_MS), 0);
+	CHECK_EQ(sniffer_count_of(sniffer, ETH_P_IP, QUIET_MS), 0);
 	CHECK_EQ(sendto(talker, "yes", 3, 0, (struct sockaddr *)&to, sizeof to), 3);
-	CHECK(sniffer_count(sniffer, QUIET_MS) > 0);
+	CHECK(sniffer_count_of(sniffer, ETH_P_IP, QUIET_MS) > 0);
 	close(talker);
 }
 

@@ -422,7 +422,7 @@ int sniffer_open(void)
 	return bind(fd, (struct sockaddr *)&address, sizeof address) == 0 ? fd : -1;
 }
 
-int sniffer_count(int sniffer, int wait_ms)
+int sniffer_count_of(int sniffer, uint16_t ethertype, int wait_ms)
 {
 	static const unsigned char service[6] = {0x02, 0xf7, 0, 0, 0, 5};
 	int count = 0;
@@ -437,7 +437,7 @@ int sniffer_count(int sniffer, int wait_ms)
 			readable(sniffer, (int)left);
 			continue;
 		}
-		if (memcmp(frame + 6, service, 6) != 0)
+		if (memcmp(frame + 6, service, 6) != 0 || (ethertype != 0 && (frame[12] << 8 | frame[13]) != ethertype))
 			continue;
 		memcpy(sniffed, frame, sizeof frame);
 		sniffed_length = (size_t)length;
@@ -446,3 +446,5 @@ int sniffer_count(int sniffer, int wait_ms)
 		count++;
 	}
 }
+
+int sniffer_count(int sniffer, int wait_ms) { return sniffer_count_of(sniffer, 0, wait_ms); }

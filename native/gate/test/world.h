@@ -65,6 +65,8 @@ bool gate_reaches(struct world_gate *gate, const char *key, int64_t least);
 int sniffer_open(void);
 /* How many came within `wait_ms`; the last one is kept. */
 int sniffer_count(int sniffer, int wait_ms);
+/* Only those of one type: a container's kernel may begin to look for IPv6 neighbours at any time. */
+int sniffer_count_of(int sniffer, uint16_t ethertype, int wait_ms);
 extern unsigned char sniffed[2048];
 extern size_t sniffed_length;
 extern size_t sniffed_longest;

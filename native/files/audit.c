@@ -42,10 +42,11 @@ static int audit_opened(const struct walk *walk, const struct inode *inode, int 
 static int audit_meta(const struct walk *walk, const struct node *node, const struct stat *st)
 {
 	const struct inode_meta *was = &node->inode->meta;
+	/* Nothing is there on the standby: whose nothing it is does not matter. */
+	if (is_whiteout(walk->root, st->st_mode, st->st_rdev) && is_whiteout(walk->root, was->mode, was->rdev))
+		return 0;
 	if (was->ino != st->st_ino || was->mode != st->st_mode || was->rdev != st->st_rdev)
 		return differs(walk, "audit: it is another");
-	if (is_whiteout(walk->root, st->st_mode, st->st_rdev))
-		return 0;
 	if (was->uid != st->st_uid || was->gid != st->st_gid)
 		return differs(walk, "audit: its owner differs");
 	if (was->mtime.tv_sec != st->st_mtim.tv_sec || was->mtime.tv_nsec != st->st_mtim.tv_nsec)
@@ -85,7 +86,7 @@ static int audit_name(struct walk *walk, int dirfd, struct node *dir, const char
 	if (walk_push(walk, name, &before) != 0)
 		return -1;
 	int result = fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? 0 : walk_fail(walk, "audit: cannot stat it");
-	if (result == 0 && !S_ISSOCK(st.st_mode) && st.st_dev == walk->root->dev && !is_excluded(walk->index, walk->root, walk->index->path))
+	if (result == 0 && !is_left_out(walk->root, st.st_mode) && st.st_dev == walk->root->dev && !is_excluded(walk->index, walk->root, walk->index->path))
 		result = audit_entry(walk, dirfd, node_child(dir, name), &st) == 0 ? 1 : -1;
 	walk_pop(walk, before);
 	return result;

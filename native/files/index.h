@@ -239,4 +239,5 @@ int meta_visible_change(const struct inode_meta *a, const struct inode_meta *b);
 /* Whether a change at that time could be followed by one with the same time stamp, or came while this scan ran. */
 int time_is_racy(const struct files_index *index, const struct timespec *at);
 int is_whiteout(const struct root *root, uint32_t mode, uint64_t rdev);
+int is_left_out(const struct root *root, uint32_t mode); /* a socket of a plain tree */
 #endif

@@ -26,10 +26,13 @@ int time_is_racy(const struct files_index *index, const struct timespec *at)
 	return age_ns < RACY_NS; /* also when it lies in the future: the clock was stepped */
 }
 
+/* A socket is not carried, as CRIU makes it again; but it hides what the image has under its name, and nothing may be there then. */
 int is_whiteout(const struct root *root, uint32_t mode, uint64_t rdev)
 {
-	return root->kind == FILES_UPPER && S_ISCHR(mode) && rdev == makedev(0, 0);
+	return root->kind == FILES_UPPER && ((S_ISCHR(mode) && rdev == makedev(0, 0)) || S_ISSOCK(mode));
 }
+
+int is_left_out(const struct root *root, uint32_t mode) { return S_ISSOCK(mode) && root->kind != FILES_UPPER; }
 
 static int same_time(const struct timespec *a, const struct timespec *b)
 {
@@ -95,7 +98,7 @@ static int look(struct walk *walk, int dirfd, const char *name, struct stat *st)
 			return 0; /* removed meanwhile: presync, or a socket's neighbour */
 		return walk_fail(walk, "cannot stat an entry");
 	}
-	if (S_ISSOCK(st->st_mode) || st->st_dev != walk->root->dev) {
+	if (is_left_out(walk->root, st->st_mode) || st->st_dev != walk->root->dev) {
 		walk->index->stats->skipped++;
 		return 0;
 	}

@@ -284,6 +284,35 @@ static void put_file(const char *path, const char *text)
 	close(fd);
 }
 
+/* A socket is not carried; what the image has under its name must not be there all the same: an application could not bind again. */
+TEST(a_socket_hides_what_the_image_has)
+{
+	char lower[256], upper[256], standby[256], path[300];
+	struct pair p;
+	make_base("/dev/shm");
+	mkdir(at(lower, "lower"), 0755);
+	snprintf(path, sizeof path, "%s/control", lower);
+	put_file(path, "of the image");
+	CHECK(mount_overlay("primary") == 0 && mount_overlay("standby") == 0);
+	CHECK_EQ(open_pair(&p, FILES_UPPER, at(upper, "primary-upper"), at(standby, "standby"), "/", 0), 0);
+	snprintf(path, sizeof path, "%s/primary/control", base);
+	CHECK(unlink(path) == 0 && mknod(path, S_IFSOCK | 0600, 0) == 0);
+	CHECK_EQ(one_epoch(&p, 1), 0);
+	snprintf(path, sizeof path, "%s/control", standby);
+	CHECK(access(path, F_OK) != 0);
+	/* And something else in its place is there again. */
+	snprintf(path, sizeof path, "%s/primary/control", base);
+	CHECK_EQ(unlink(path), 0);
+	put_file(path, "written");
+	CHECK_EQ(one_epoch(&p, 1), 0);
+	snprintf(path, sizeof path, "%s/control", standby);
+	CHECK_EQ(access(path, F_OK), 0);
+	close_pair(&p);
+	unmount("primary");
+	unmount("standby");
+	trees_remove(base);
+}
+
 static int simple_pair(struct pair *p, char *primary, char *copy, uint64_t bytes_max)
 {
 	char container[256];
@@ -627,6 +656,7 @@ int main(void)
 	RUN(random_trees_on_a_disk);
 	RUN(random_trees_on_tmpfs);
 	RUN(random_writable_layers);
+	RUN(a_socket_hides_what_the_image_has);
 	watched = 1;
 	RUN(changes_within_one_tick_are_seen);
 	RUN(an_unchanged_tree_reads_no_content);

@@ -5,21 +5,16 @@
  *   node dist/e2e/bench/restore.js [MiB,MiB…] [turns]
  */
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { execa } from "execa";
-import { Checkpointer } from "../../criu/checkpointer.js";
 import { type Composer, openComposer } from "../../criu/composer.js";
-import { memoryIsThere, restore } from "../../criu/restorer.js";
+import { memoryIsThere } from "../../criu/restorer.js";
 import { openSandbox, type Sandbox } from "../../criu/sandbox.js";
+import { nativeDir, pair, restoreInto, startDumper } from "../../criu/testing/engine.js";
 
 const PORT = 7777;
 const VALUE_BYTES = 100_000;
 const FILL_MS_MAX = 120_000;
-const pair = "000000000000";
-
-const nativeDir = resolve("build");
-const toolkit = process.env.FTCTL_TOOLKIT ?? resolve("build/toolkit");
-const hook = join(nativeDir, "lib/libfthook.so");
 
 const inside = (of: Sandbox, ...words: string[]) =>
   execa("nsenter", ["-t", `${of.initPid}`, "-n", ...words]);
@@ -52,16 +47,7 @@ async function fill(of: Sandbox, mib: number): Promise<void> {
 }
 
 async function checkpoint(of: Sandbox, folder: string, composer: Composer): Promise<void> {
-  const checkpoints = await Checkpointer.start({
-    program: join(nativeDir, "bin/ftdump"),
-    pair,
-    initPid: of.initPid,
-    toolkit,
-    hook,
-    work: await mkdtemp(join(folder, "work-")),
-    gate: "none",
-    roots: join(folder, "roots"),
-    kdat: join(folder, "kdat"),
+  const checkpoints = await startDumper(of, folder, {
     freezeMsMax: 30_000,
     tracking: "full",
     subject: "redis",
@@ -83,14 +69,7 @@ async function takeTurn(
     const startMs = performance.now();
     const images = await composer.images(lazily ? 0 : undefined);
     const composedMs = performance.now();
-    const result = await restore({
-      program: join(nativeDir, "bin/ftrestore"),
-      initPid: sandbox.initPid,
-      toolkit,
-      hook,
-      images,
-      log: join(folder, "restore.log"),
-      kdat: join(folder, "kdat"),
+    const result = await restoreInto(sandbox, images, folder, {
       subject: "redis",
       timeoutMs: 60_000,
     });

@@ -5,24 +5,12 @@
 
 #include "gate/frame.h"
 #include "gate/invariant.h"
+#include "gate/little_endian.h"
 
 #define VERSION 1u
 #define LENGTH_BYTES 4u
 
 static const unsigned char magic[4] = {'F', 'T', 'I', 'N'};
-
-static void put64(unsigned char *at, uint64_t value)
-{
-	value = htole64(value);
-	memcpy(at, &value, sizeof value);
-}
-
-static uint64_t get64(const unsigned char *at)
-{
-	uint64_t value;
-	memcpy(&value, at, sizeof value);
-	return le64toh(value);
-}
 
 bool copies_add(struct copies_packer *packer, uint64_t stamp, const unsigned char *frame, size_t length)
 {

@@ -6,26 +6,14 @@
  */
 #include "gate/heartbeat.h"
 
-#include <endian.h>
 #include <string.h>
+
+#include "gate/little_endian.h"
 
 #define VERSION 1u
 #define TAG_AT 104u
 
 static const unsigned char magic[4] = {'F', 'T', 'H', 'B'};
-
-static void put64(unsigned char *at, uint64_t value)
-{
-	value = htole64(value);
-	memcpy(at, &value, sizeof value);
-}
-
-static uint64_t get64(const unsigned char *at)
-{
-	uint64_t value;
-	memcpy(&value, at, sizeof value);
-	return le64toh(value);
-}
 
 void heartbeat_encode(const struct heartbeat *beat, const unsigned char key[SIPHASH_KEY_BYTES],
 		      unsigned char out[HEARTBEAT_BYTES])

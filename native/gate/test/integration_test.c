@@ -882,15 +882,19 @@ static int open_ear(enum place box)
 	return bind(ear, (struct sockaddr *)&any, sizeof any) == 0 ? ear : -1;
 }
 
+/* The first holds, and the second has heard so. */
+static bool start_copying(void)
+{
+	return start_both("--heartbeat-ms 20 --miss-limit 50 --lease-ms 900") && dress(BOX_A) == 0 && dress(BOX_B) == 0 &&
+	       gate_ok(&a, "mode name=hold generation=1 epoch=1") &&
+	       gate_ok(&a, "garp ip=" SERVICE_IP) && /* the LAN may have learnt another place from the scene before */
+	       gate_event(&b, "peer-flags agent=0 app=none lan=1 generation=1 epoch=1 mode=hold", WAIT_MS);
+}
+
 TEST(what_came_after_the_restored_checkpoint_comes_again_after_a_takeover)
 {
 	struct sockaddr_in to = address(SERVICE_IP, 7777);
-	CHECK(start_both("--heartbeat-ms 20 --miss-limit 50 --lease-ms 900"));
-	CHECK_EQ(dress(BOX_A), 0);
-	CHECK_EQ(dress(BOX_B), 0);
-	CHECK(gate_ok(&a, "mode name=hold generation=1 epoch=1"));
-	CHECK(gate_ok(&a, "garp ip=" SERVICE_IP)); /* the LAN may have learnt another place from the scene before */
-	CHECK(gate_event(&b, "peer-flags agent=0 app=none lan=1 generation=1 epoch=1 mode=hold", WAIT_MS));
+	CHECK(start_copying());
 	int ear_a = open_ear(BOX_A), ear_b = open_ear(BOX_B), mouth = world_socket(CLIENT, AF_INET, SOCK_DGRAM, 0);
 	CHECK(ear_a >= 0 && ear_b >= 0);
 	CHECK_EQ(world_run(CLIENT, "ip neigh replace " SERVICE_IP " lladdr " SERVICE_MAC " dev eth0 nud permanent"), 0);
@@ -925,12 +929,7 @@ TEST(what_came_after_the_restored_checkpoint_comes_again_after_a_takeover)
 TEST(copies_are_for_the_next_takeover_alone)
 {
 	struct sockaddr_in to = address(SERVICE_IP, 7777);
-	CHECK(start_both("--heartbeat-ms 20 --miss-limit 50 --lease-ms 900"));
-	CHECK_EQ(dress(BOX_A), 0);
-	CHECK_EQ(dress(BOX_B), 0);
-	CHECK(gate_ok(&a, "mode name=hold generation=1 epoch=1"));
-	CHECK(gate_ok(&a, "garp ip=" SERVICE_IP)); /* the LAN may have learnt another place from the scene before */
-	CHECK(gate_event(&b, "peer-flags agent=0 app=none lan=1 generation=1 epoch=1 mode=hold", WAIT_MS));
+	CHECK(start_copying());
 	int ear = open_ear(BOX_B), mouth = world_socket(CLIENT, AF_INET, SOCK_DGRAM, 0);
 	CHECK_EQ(world_run(CLIENT, "ip neigh replace " SERVICE_IP " lladdr " SERVICE_MAC " dev eth0 nud permanent"), 0);
 	for (int i = 0; i < 5; i++) {

@@ -96,7 +96,7 @@ bool copies_take(struct copies_keeper *keeper, const unsigned char key[SIPHASH_K
 	/* From here on it is what the peer's gate has said. */
 	keeper->from = from;
 	keeper->seen = number;
-	if (stamp == 0 || generation < keeper->generation)
+	if (stamp == 0 || stamp == HOLD_UNSETTLED || generation < keeper->generation)
 		return false;
 	/* Another life of the service, or of the gate's count. */
 	if (generation != keeper->generation || stamp < keeper->kept.stamp_max)

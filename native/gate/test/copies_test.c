@@ -95,6 +95,16 @@ TEST(another_life_of_the_service_begins_anew)
 	CHECK_STR(kept(), "e");
 }
 
+/* None is of an epoch that is no number: it would be kept as one whose turn is not settled. */
+TEST(a_stamp_that_is_no_epoch_is_refused)
+{
+	anew();
+	CHECK(!send_one(HOLD_UNSETTLED, 'a', 1, 3));
+	CHECK(!send_one(0, 'b', 1, 3));
+	CHECK(send_one(5, 'c', 1, 3));
+	CHECK_STR(kept(), "c");
+}
+
 TEST(one_stamp_a_datagram_and_none_too_long)
 {
 	anew();
@@ -174,6 +184,7 @@ int main(void)
 	RUN(frames_come_as_they_were_and_in_order);
 	RUN(what_a_checkpoint_contains_is_forgotten);
 	RUN(another_life_of_the_service_begins_anew);
+	RUN(a_stamp_that_is_no_epoch_is_refused);
 	RUN(one_stamp_a_datagram_and_none_too_long);
 	RUN(without_room_the_newest_are_left_out);
 	RUN(every_flipped_bit_and_every_other_length_is_refused);
